@@ -62,10 +62,6 @@ pub const NATS_SUBJECT_RESERVE: usize = 128;
 /// them 255.
 pub const NATS_PREFIX_MAX: usize = 200;
 
-/// Maximum number of events of the connection to NATS that wait for the node: a server may report
-/// errors without end.
-pub const NATS_EVENTS_MAX: usize = 256;
-
 /// Maximum number of echoes that have not returned; the oldest fails beyond. Each has a waiter,
 /// which is a request.
 pub const NATS_ECHOES_MAX: usize = REQUESTS_MAX;
@@ -109,6 +105,9 @@ pub const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 /// Delay before a temporary channel's expiry is retried at NATS.
 pub const END_RETRY: Duration = Duration::from_secs(1);
 
+/// Maximum number of messages that a channel's task handles before it looks at its other inputs.
+pub const MESSAGES_PER_TURN: usize = 64;
+
 /// Time for which the state of a stream is kept for a channel without subscribers; it saves the
 /// next publisher a request.
 pub const CHANNEL_TASK_IDLE: Duration = Duration::from_secs(10);
@@ -124,11 +123,14 @@ pub const TRIM_EVERY: u64 = 64;
 
 /// Time that a message of NATS which overtook another waits for it: many times the delay in a busy
 /// server.
-pub const TURN_WAIT: Duration = Duration::from_millis(100);
+pub const REORDER_WAIT: Duration = Duration::from_millis(100);
 
 /// Maximum number of messages of one channel that wait for an earlier one: more than NATS accepts
-/// at once from all nodes. `max_payload` of the server bounds each.
+/// at once from all nodes.
 pub const HELD_MAX: usize = 256;
+
+/// Maximum bytes of those messages together: eight of the largest that NATS takes by default.
+pub const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Lease renewals at NATS within one lease: one reply may be late, and another lost.
 pub const LEASE_RENEWALS: u64 = 4;

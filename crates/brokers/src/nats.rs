@@ -18,8 +18,12 @@
 mod address;
 mod announcements;
 mod availability;
+mod channel;
+mod channel_call;
+mod channel_stream;
 mod channel_task;
 mod channel_tasks;
+mod connection_events;
 mod generation;
 mod inputs;
 mod jetstream;
@@ -28,6 +32,7 @@ mod lifecycle;
 mod lifecycle_events;
 mod link;
 mod node;
+mod node_state;
 mod options;
 mod presence;
 mod record;
@@ -36,11 +41,13 @@ mod request;
 mod revocations;
 mod rights;
 mod store_check;
-mod stream;
+mod stored_message;
 mod streams;
 mod subject;
 mod survey;
 mod task;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::io::Write as _;
@@ -48,7 +55,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerRequest, NodeBusRequest, PresenceRequest, PublicationsRequest,
@@ -64,7 +71,7 @@ pub use subject::{channel_length_max, plain_channel_length_max};
 
 use crate::channel_options::ChannelOptions;
 use crate::endpoints::Endpoints;
-use crate::limits::NATS_PREFIX_MAX;
+use crate::limits::{ANSWER_TIMEOUT, NATS_PREFIX_MAX};
 use crate::warnings::Warnings;
 use crate::{Broker, Clock, Endpoint, Health, Inbox, NodeBus, Presence, Publications, Registry};
 use availability::{Availability, UnavailableCause};
@@ -187,7 +194,8 @@ impl NatsBroker {
             }
             return;
         }
-        if let Some(request) = QueuedRequest::admit(&self.load, endpoint, inbox, request) {
+        let due = Instant::now() + ANSWER_TIMEOUT;
+        if let Some(request) = QueuedRequest::admit(&self.load, due, (endpoint, inbox), request) {
             // A broker that has ended drops the request, which replies that it is unavailable.
             let _ended = self.inputs.send(NodeInput::Request(request));
         }

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
-use tokio::sync::mpsc;
 
 use super::Shared;
+use super::connection_events::ConnectionEvents;
 use super::options::{NatsError, NatsOptions};
 use super::subject::Names;
 use crate::limits::{ANSWER_TIMEOUT, NATS_COMMANDS_MAX, PING_INTERVAL, RECONNECT_DELAY_MAX};
@@ -34,7 +34,7 @@ pub(super) async fn connect(
     options: &NatsOptions,
     names: &Names,
     shared: Arc<Shared>,
-    events: mpsc::Sender<Event>,
+    events: Arc<ConnectionEvents>,
 ) -> Result<Client, NatsError> {
     let is_first = AtomicBool::new(true);
     let mut connecting = ConnectOptions::new()
@@ -59,16 +59,10 @@ pub(super) async fn connect(
             }
             let is_start =
                 matches!(event, Event::Connected) && is_first.swap(false, Ordering::Relaxed);
-            let events = events.clone();
-            async move {
-                // A server may send errors without end; one of those queued is enough. Other
-                // events must not be lost. Sending fails when the node has ended.
-                if matches!(event, Event::ServerError(_)) {
-                    let _full = events.try_send(event);
-                } else if !is_start {
-                    let _ended = events.send(event).await;
-                }
+            if !is_start {
+                events.add(event);
             }
+            std::future::ready(())
         });
     if options.tls.enabled {
         connecting = connecting.require_tls(true);

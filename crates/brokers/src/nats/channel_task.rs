@@ -1,50 +1,40 @@
-//! The task of one channel on this node: it handles the channel's requests in their order.
+//! The task of one channel on this node: it does the I/O that the channel's core asks for, and
+//! returns the results to the core.
 //!
-//! While a request waits for NATS, the task goes on delivering the channel's messages. Invariant:
-//! every message that NATS delivered before a request was sent reaches the inboxes before the
-//! reply to that request.
-
-mod ending;
-mod feed;
-mod reader;
+//! Invariant: no decision is made here. Messages that have arrived reach the core before the answer
+//! to a call, so that a reply stands behind them.
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
-use engine::broker::{
-    BrokerError, BrokerEvent, HistoryRemoved, Membership, PresenceRequest, PublicationsRequest,
-    PublishOptions, RequestId,
-};
-use futures_util::future::join_all;
-use tokio::sync::Semaphore;
+use async_nats::{Message, Subscriber};
+use engine::broker::BrokerError;
+use futures_util::future::{LocalBoxFuture, join_all};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
-use tokio::time::Instant;
-use wire::protocol::{Publication, PushEvent, StreamPosition};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::ending::ChannelEnd;
-use self::feed::ChannelFeed;
-use self::reader::{ReadKind, WaitingReader};
+use super::channel::{ChannelAction, ChannelCore, ChannelInput};
+use super::channel_call::{CallAnswer, CallResult, ChannelCall};
+use super::link::NatsLink;
 use super::presence::PresenceStore;
-use super::record;
-use super::request::{ChannelRequest, QueuedRequest, ReplyHandle};
+use super::reordering::MessageSequence;
 use super::rights::Right;
-use super::stream::{ChannelStream, StreamRead};
+use super::subject::ChannelName;
 use super::task::{BROKEN, caught};
-use crate::Endpoint;
-use crate::limits::{CHANNEL_TASK_IDLE, TASK_RESTART};
+use crate::limits::{CHANNEL_TASK_IDLE, MESSAGES_PER_TURN, TASK_RESTART};
 
 /// An input of a channel task.
 #[expect(
     clippy::large_enum_variant,
     reason = "a request is the usual case, and a box would cost it an allocation"
 )]
-pub(super) enum ChannelInput {
-    /// A request of an endpoint about this channel.
-    Request(QueuedRequest<ChannelRequest>),
-    /// The endpoint is detached; its subscription ends.
-    Forget(Endpoint),
-    /// Messages may be lost: read the stream's position and deliver it to all subscribers. A
-    /// permit of the semaphore is held during the read.
+pub(super) enum ChannelTaskInput {
+    /// An input of the channel's core.
+    Core(ChannelInput),
+    /// [`ChannelInput::Verify`]; a permit of the semaphore is held during the verification.
     Verify(Arc<Semaphore>),
     /// Panic, for tests of the supervision.
     Break,
@@ -52,44 +42,79 @@ pub(super) enum ChannelInput {
 
 /// See the module.
 struct ChannelTask {
-    feed: ChannelFeed,
-    end: ChannelEnd,
+    core: ChannelCore,
+    io: ChannelIo,
+    inputs: UnboundedReceiver<ChannelTaskInput>,
+    /// No further inputs come.
+    is_closed: bool,
+    calls: Calls,
+}
+
+/// What the calls of a channel work with.
+#[derive(Clone)]
+struct ChannelIo {
+    name: ChannelName,
+    link: Rc<NatsLink>,
     presence: Rc<PresenceStore>,
-    inputs: UnboundedReceiver<ChannelInput>,
-    /// Taken from `inputs` while requests were grouped, and handled next.
-    deferred: Option<ChannelInput>,
+}
+
+/// What the core waits for.
+struct Calls {
+    subscription: Option<Subscriber>,
+    /// The call in progress.
+    call: Option<LocalBoxFuture<'static, Performed>>,
+    /// Echoes of publications, each of which is a request; and at most one removal of messages.
+    background: FuturesUnordered<LocalBoxFuture<'static, Background>>,
+    permits: Arc<Semaphore>,
+    /// Held during a verification.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// The outcome of a call.
+struct Performed {
+    result: CallResult,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// The outcome of work that the core goes on beside.
+enum Background {
+    Confirmed(u64, Result<(), BrokerError>),
+    Trimmed,
+}
+
+/// What a task waits for.
+enum Event {
+    Message(Message),
+    Performed(Performed),
+    Background(Background),
+    Timeout,
+    Input(ChannelTaskInput),
+    Closed,
+    Idle,
 }
 
 /// Spawns the task of a channel and returns the sender of its inputs, which are handled in order.
 ///
-/// The task holds `busy` until the sender is dropped and all inputs are handled.
+/// The task holds `task_guard` until the sender is dropped and all inputs are handled.
 pub(super) fn open(
-    stream: ChannelStream,
+    name: ChannelName,
     presence: Rc<PresenceStore>,
-    busy: mpsc::Sender<()>,
-) -> mpsc::UnboundedSender<ChannelInput> {
+    task_guard: mpsc::Sender<()>,
+) -> mpsc::UnboundedSender<ChannelTaskInput> {
     // Bounded by the requests of the whole broker: see `REQUESTS_MAX`.
     let (sender, inputs) = mpsc::unbounded_channel();
     tokio::task::spawn_local(async move {
-        let tasks = stream.link.tasks.clone();
-        let mut task = ChannelTask {
-            feed: ChannelFeed::new(stream),
-            end: ChannelEnd::default(),
-            presence,
-            inputs,
-            deferred: None,
-        };
-        let mut run = caught(task.run()).await;
-        while let Err(message) = run {
+        let tasks = presence.link.tasks.clone();
+        let core = ChannelCore::new(name.channel.clone(), name.token.clone());
+        let io = ChannelIo { name, link: presence.link.clone(), presence };
+        let mut task = ChannelTask { core, io, inputs, is_closed: false, calls: Calls::default() };
+        while let Err(message) = caught(task.run()).await {
             tasks.report(TASK, message);
             tokio::time::sleep(TASK_RESTART).await;
-            run = caught(async {
-                task.reset().await;
-                task.run().await;
-            })
-            .await;
+            task.calls = Calls::default();
+            task.core.reset();
         }
-        drop(busy);
+        drop(task_guard);
     });
     sender
 }
@@ -98,317 +123,254 @@ impl ChannelTask {
     /// Ends after [`CHANNEL_TASK_IDLE`] without subscribers and requests.
     async fn run(&mut self) {
         loop {
-            let input = match self.deferred.take() {
-                Some(input) => input,
-                None => match self.wait().await {
-                    Some(input) => input,
-                    None => return,
-                },
-            };
-            self.handle(input).await;
+            self.perform_actions().await;
+            if self.is_closed && !self.core.has_work() {
+                return;
+            }
+            match self.next_event().await {
+                Event::Message(message) => self.handle_messages(message),
+                Event::Performed(Performed { result, permit }) => {
+                    self.calls.call = None;
+                    if permit.is_some() {
+                        self.calls._permit = permit;
+                    }
+                    self.io.link.with_view(|view| self.core.handle_answer(view, result));
+                }
+                Event::Background(Background::Confirmed(number, result)) => {
+                    self.core.handle_confirmation(number, result);
+                }
+                Event::Background(Background::Trimmed) => self.core.handle_trimmed(),
+                Event::Timeout => self.io.link.with_view(|view| self.core.handle_timeout(view)),
+                Event::Input(input) => self.handle_inputs(input),
+                Event::Closed => self.is_closed = true,
+                Event::Idle => self.inputs.close(),
+            }
         }
     }
 
-    async fn wait(&mut self) -> Option<ChannelInput> {
+    async fn next_event(&mut self) -> Event {
+        let Calls { subscription, call, background, .. } = &mut self.calls;
+        let is_idle = self.core.is_idle() && !self.inputs.is_closed();
+        let timeout = self.core.next_timeout();
+        tokio::select! {
+            biased;
+            message = next_message(subscription) => Event::Message(message),
+            performed = performed(call) => Event::Performed(performed),
+            Some(done) = background.next() => Event::Background(done),
+            () = sleep_until(timeout) => Event::Timeout,
+            input = self.inputs.recv(), if !self.is_closed => {
+                input.map_or(Event::Closed, Event::Input)
+            }
+            () = tokio::time::sleep(CHANNEL_TASK_IDLE), if is_idle => Event::Idle,
+        }
+    }
+
+    /// Handles a message, and those that have arrived behind it.
+    fn handle_messages(&mut self, first: Message) {
+        let (core, subscription) = (&mut self.core, &mut self.calls.subscription);
+        self.io.link.with_view(|view| {
+            let mut next = Some(first);
+            for _ in 0..MESSAGES_PER_TURN {
+                let Some(message) = next.take() else { return };
+                core.handle_message(view, message_sequence(&message), message.payload);
+                next = next_message(subscription).now_or_never();
+            }
+            if let Some(message) = next {
+                core.handle_message(view, message_sequence(&message), message.payload);
+            }
+        });
+    }
+
+    /// Handles an input, and those that are queued behind it.
+    fn handle_inputs(&mut self, first: ChannelTaskInput) {
+        let mut next = Some(first);
+        while let Some(input) = next {
+            match input {
+                ChannelTaskInput::Core(input) => self.core.handle_input(input),
+                ChannelTaskInput::Verify(permits) => {
+                    self.calls.permits = permits;
+                    self.core.handle_input(ChannelInput::Verify);
+                }
+                ChannelTaskInput::Break => panic!("{BROKEN}"),
+            }
+            next = self.inputs.try_recv().ok();
+        }
+    }
+
+    async fn perform_actions(&mut self) {
         loop {
-            let is_idle = self.feed.subscribers.is_empty();
-            tokio::select! {
-                biased;
-                message = self.feed.next() => self.feed.handle_message(message),
-                () = self.end.due(), if !is_idle => self.end.handle_due(&mut self.feed).await,
-                input = self.inputs.recv() => return input,
-                () = tokio::time::sleep(CHANNEL_TASK_IDLE), if is_idle => {
-                    self.inputs.close();
-                    return self.inputs.recv().await;
+            let action = self.io.link.with_view(|view| self.core.poll_action(view));
+            let Some(action) = action else { return };
+            match action {
+                // These only wait for a place in the queue of the connection.
+                ChannelAction::Call(ChannelCall::Subscribe) => {
+                    let subscribed = self.io.link.subscribe(self.io.channel_subject()).await;
+                    let result = subscribed.map(|subscription| {
+                        self.calls.subscription = Some(subscription);
+                        CallAnswer::Done
+                    });
+                    self.io.link.with_view(|view| self.core.handle_answer(view, result));
                 }
-            }
-        }
-    }
-
-    /// Continues after a panic: keeps the subscribers and the deferred input, and reads everything
-    /// else again.
-    async fn reset(&mut self) {
-        self.feed.reset();
-        self.verify(Arc::new(Semaphore::new(1))).await;
-    }
-
-    async fn handle(&mut self, input: ChannelInput) {
-        match input {
-            // Dropping the request replies that the broker is unavailable.
-            ChannelInput::Request(request) if request.reply.is_late() => {}
-            ChannelInput::Request(request) => self.handle_request(request).await,
-            ChannelInput::Forget(endpoint) => self.leave(endpoint),
-            ChannelInput::Verify(turns) => self.verify(turns).await,
-            ChannelInput::Break => panic!("{BROKEN}"),
-        }
-    }
-
-    async fn handle_request(&mut self, request: QueuedRequest<ChannelRequest>) {
-        let QueuedRequest { endpoint, what, reply } = request;
-        match what {
-            ChannelRequest::Publications(what) => {
-                self.handle_publications(QueuedRequest { endpoint, what, reply }).await;
-            }
-            ChannelRequest::Presence(what) => {
-                self.handle_presence(QueuedRequest { endpoint, what, reply }).await;
-            }
-        }
-    }
-
-    async fn handle_publications(&mut self, request: QueuedRequest<PublicationsRequest>) {
-        let QueuedRequest { endpoint, what, reply } = request;
-        match what {
-            PublicationsRequest::Subscribe { id, read, .. } => {
-                let reader = WaitingReader { reply, what: ReadKind::Join(id, read) };
-                self.subscribe(endpoint, reader).await;
-            }
-            PublicationsRequest::History { id, query, meta_ttl_ms, .. } => {
-                let reader = WaitingReader { reply, what: ReadKind::History(id, query) };
-                self.read_for(vec![reader], meta_ttl_ms).await;
-            }
-            PublicationsRequest::Unsubscribe { .. } => self.leave(endpoint),
-            PublicationsRequest::Publish { id, publication, options, .. } => {
-                self.publish((id, reply), publication, options).await;
-            }
-            PublicationsRequest::RemoveHistory { id, .. } => {
-                let clearing = Box::pin(self.feed.stream.clone().clear());
-                let result = self.feed.receive_until(reply.due(), clearing).await;
-                self.feed.known = result.as_ref().ok().cloned();
-                reply.send(id, result.map(|_| HistoryRemoved));
-            }
-            PublicationsRequest::Announce { info, change, .. } => {
-                let event = match change {
-                    Membership::Join => PushEvent::Join(info),
-                    Membership::Leave => PushEvent::Leave(info),
-                };
-                // It has no reply, and without a connection no node would receive it.
-                let _ignored = self.send(event).await;
-            }
-            PublicationsRequest::LimitTtl { ttl_ms, .. } => {
-                self.end.limit(&mut self.feed, ttl_ms).await;
-            }
-            PublicationsRequest::ChannelTtl { id, .. } => {
-                let reading = Box::pin(self.feed.stream.clone().ttl());
-                let result = self.feed.receive_until(reply.due(), reading).await;
-                reply.send(id, result);
-            }
-        }
-    }
-
-    async fn handle_presence(&mut self, request: QueuedRequest<PresenceRequest>) {
-        let QueuedRequest { endpoint, what, reply } = request;
-        let (presence, stream) = (self.presence.clone(), self.feed.stream.clone());
-        match what {
-            PresenceRequest::Add { info, .. } => {
-                let adding = async move { presence.add(endpoint, &stream, info).await };
-                self.feed.while_receiving(Box::pin(adding)).await;
-            }
-            PresenceRequest::Remove { client, .. } => {
-                let removing =
-                    async move { presence.remove(endpoint, &stream, &client.client).await };
-                self.feed.while_receiving(Box::pin(removing)).await;
-            }
-            PresenceRequest::Clients { id, .. } => {
-                let reading = Box::pin(async move { presence.clients(&stream).await });
-                let result = self.feed.receive_until(reply.due(), reading).await;
-                reply.send(id, result);
-            }
-            PresenceRequest::Stats { id, .. } => {
-                let reading = Box::pin(async move { presence.stats(&stream).await });
-                let result = self.feed.receive_until(reply.due(), reading).await;
-                reply.send(id, result);
-            }
-        }
-    }
-
-    async fn publish(
-        &mut self,
-        (id, reply): (RequestId<StreamPosition>, ReplyHandle),
-        publication: Publication,
-        options: PublishOptions,
-    ) {
-        let feed = &mut self.feed;
-        let is_slow = feed.subscribers.iter().any(|(_, inbox)| inbox.is_full());
-        if is_slow || feed.stream.link.is_congested() {
-            return reply.send(id, Err(BrokerError::Overloaded));
-        }
-        let publication = Arc::new(publication);
-        let needs_stream =
-            options.history_size > 0 || options.version > 0 || !options.idempotency_key.is_empty();
-        if !needs_stream {
-            return self.publish_plain(id, reply, publication).await;
-        }
-        if !feed.stream.link.has_jetstream {
-            return reply.send(id, Err(BrokerError::Unavailable));
-        }
-        let size = u64::from(options.history_size);
-        let publishing = feed.stream.clone().publish(feed.known.take(), publication, options);
-        let due = reply.due();
-        let publishing = async move {
-            let late = |_| (Err(BrokerError::Unavailable), None);
-            tokio::time::timeout_at(due, publishing).await.unwrap_or_else(late)
-        };
-        let (result, known) = feed.while_receiving(Box::pin(publishing)).await;
-        if let Ok(position) = &result
-            && feed.is_subscribed()
-        {
-            let sequence = known.as_ref().map_or(0, |known| known.sequence);
-            feed.catch_up(position, sequence).await;
-        }
-        feed.known = known;
-        if let Some(known) = &feed.known {
-            feed.stream.trim(known, size);
-        }
-        reply.send(id, result);
-    }
-
-    /// Publishes without the stream; the reply follows the next echo.
-    async fn publish_plain(
-        &mut self,
-        id: RequestId<StreamPosition>,
-        reply: ReplyHandle,
-        publication: Arc<Publication>,
-    ) {
-        if let Err(error) = self.send(PushEvent::Publication(publication)).await {
-            return reply.send(id, Err(error));
-        }
-        let stream = self.feed.stream.clone();
-        self.feed.stream.link.tasks.spawn("publication", async move {
-            let due = reply.due();
-            let echoed = tokio::time::timeout_at(due, stream.link.echo()).await;
-            let result = echoed.unwrap_or(Err(BrokerError::Unavailable));
-            // If the server refused the publication, its error has arrived before the echo.
-            let result = result.and_then(|()| stream.check_right(Right::Publish));
-            reply.send(id, result.map(|()| StreamPosition::default()));
-        });
-    }
-
-    async fn send(&self, event: PushEvent) -> Result<(), BrokerError> {
-        let ChannelStream { link, channel, token } = &self.feed.stream;
-        link.publish(link.names.channel(token), record::plain(channel, event)).await
-    }
-
-    fn leave(&mut self, endpoint: Endpoint) {
-        self.feed.leave(endpoint);
-        if self.feed.subscribers.is_empty() {
-            self.end.clear();
-        }
-    }
-
-    async fn subscribe(&mut self, endpoint: Endpoint, reader: WaitingReader) {
-        if let Err(error) = self.feed.enter(endpoint, &reader.reply.inbox.clone()).await {
-            return reader.refuse(error);
-        }
-        self.read(reader).await;
-    }
-
-    /// Reads the stream once for `first` and for all subscribe requests that directly follow it,
-    /// then adds the presence entries queued between these.
-    async fn read(&mut self, first: WaitingReader) {
-        let mut meta_ttl_ms = first.meta_ttl_ms();
-        let (mut readers, mut present) = (vec![first], Vec::new());
-        while let Ok(input) = self.inputs.try_recv() {
-            let ChannelInput::Request(QueuedRequest { endpoint, what, reply }) = input else {
-                self.deferred = Some(input);
-                break;
-            };
-            let (id, read) = match what {
-                ChannelRequest::Publications(PublicationsRequest::Subscribe {
-                    id, read, ..
-                }) => (id, read),
-                ChannelRequest::Presence(PresenceRequest::Add { info, .. }) => {
-                    present.push((endpoint, info));
-                    continue;
+                ChannelAction::Call(ChannelCall::Publish(payload)) => {
+                    let published = self.io.link.publish(self.io.channel_subject(), payload).await;
+                    let result = published.map(|()| CallAnswer::Done);
+                    self.io.link.with_view(|view| self.core.handle_answer(view, result));
                 }
-                what => {
-                    let request = QueuedRequest { endpoint, what, reply };
-                    self.deferred = Some(ChannelInput::Request(request));
-                    break;
+                ChannelAction::Call(ChannelCall::AwaitPermit) => {
+                    let permits = self.calls.permits.clone();
+                    self.calls.call = Some(Box::pin(async move {
+                        let permit = permits.acquire_owned().await.ok();
+                        Performed { result: Ok(CallAnswer::Done), permit }
+                    }));
                 }
-            };
-            if let Err(error) = self.feed.enter(endpoint, &reply.inbox.clone()).await {
-                reply.send(id, Err(error));
-                continue;
-            }
-            let reader = WaitingReader { reply, what: ReadKind::Join(id, read) };
-            meta_ttl_ms = meta_ttl_ms.max(reader.meta_ttl_ms());
-            readers.push(reader);
-        }
-        self.read_for(readers, meta_ttl_ms).await;
-        let (presence, stream) = (self.presence.clone(), self.feed.stream.clone());
-        let adding = Box::pin(async move {
-            let adding =
-                present.into_iter().map(|(endpoint, info)| presence.add(endpoint, &stream, info));
-            join_all(adding).await;
-        });
-        self.feed.while_receiving(adding).await;
-    }
-
-    async fn read_for(&mut self, readers: Vec<WaitingReader>, meta_ttl_ms: u64) {
-        let publications = readers.iter().map(|reader| reader.what.publications()).max();
-        let needs_stream = readers.iter().any(WaitingReader::needs_stream);
-        let needs_echo = readers.iter().any(|reader| matches!(reader.what, ReadKind::Join(..)));
-        let read = StreamRead { meta_ttl_ms, publications: publications.unwrap_or_default() };
-        let stream = self.feed.stream.clone();
-        // The first reader has waited longest; the others joined it and get the latest deadline.
-        let due = readers.iter().map(|reader| reader.reply.due()).max();
-        let reading = Box::pin(async move {
-            if needs_echo {
-                stream.link.echo().await?;
-                // If the server refused the subscription, its error has arrived before the echo.
-                stream.check_right(Right::Subscribe)?;
-            }
-            match needs_stream {
-                true if !stream.link.has_jetstream => Err(BrokerError::Unavailable),
-                true => stream.read(read).await.map(Some),
-                false => Ok(None),
-            }
-        });
-        let feed = &mut self.feed;
-        let result = feed.receive_until(due.unwrap_or_else(Instant::now), reading).await;
-        if let Ok(Some((top, stream))) = &result {
-            feed.catch_up(&stream.position(), top.sequence).await;
-            if top.sequence > 0 {
-                feed.learn(top);
-            }
-        }
-        for reader in readers {
-            match &result {
-                Ok(read) => reader.answer(read.as_ref().map(|(_, stream)| stream)),
-                Err(error) => reader.refuse(*error),
+                ChannelAction::Call(call) => {
+                    let call = self.io.clone().call(call);
+                    let performed = call.map(|result| Performed { result, permit: None });
+                    self.calls.call = Some(performed.boxed_local());
+                }
+                ChannelAction::AbandonCall => self.calls.call = None,
+                ChannelAction::Unsubscribe => self.calls.subscription = None,
+                ChannelAction::Confirm { number } => {
+                    let io = self.io.clone();
+                    self.calls.background.push(Box::pin(async move {
+                        let result = io.echo(Some(Right::Publish)).await;
+                        Background::Confirmed(number, result.map(|_| ()))
+                    }));
+                }
+                ChannelAction::Trim { newest } => {
+                    let ChannelIo { name, link, .. } = self.io.clone();
+                    self.calls.background.push(Box::pin(async move {
+                        let stream = link.names.history_stream();
+                        // A failure is made up for by the next removal.
+                        let _later =
+                            link.keep(&stream, &link.names.stream(&name.token), newest).await;
+                        Background::Trimmed
+                    }));
+                }
+                ChannelAction::ReleasePermit => self.calls._permit = None,
             }
         }
     }
+}
 
-    async fn verify(&mut self, turns: Arc<Semaphore>) {
-        let feed = &mut self.feed;
-        feed.known = None;
-        if !feed.is_subscribed() && !feed.subscribers.is_empty() {
-            // Without a connection this fails; the next connection verifies again.
-            let _later = feed.subscribe_channel().await;
+impl ChannelIo {
+    fn channel_subject(&self) -> String {
+        self.link.names.channel(&self.name.token)
+    }
+
+    /// Performs a call. Each kind is a future of its own size.
+    fn call(self, call: ChannelCall) -> LocalBoxFuture<'static, CallResult> {
+        let done = |_: ()| CallAnswer::Done;
+        let (stream, subject) =
+            (self.link.names.history_stream(), self.link.names.stream(&self.name.token));
+        match call {
+            ChannelCall::Echo => Box::pin(async move { self.echo(None).await }),
+            ChannelCall::EchoWithRight(right) => {
+                Box::pin(async move { self.echo(Some(right)).await })
+            }
+            ChannelCall::Barrier => {
+                Box::pin(async move { self.link.barrier(&subject).await.map(done) })
+            }
+            ChannelCall::ReadTop => Box::pin(async move {
+                self.link.newest(&stream, &subject).await.map(CallAnswer::Message)
+            }),
+            ChannelCall::ReadMessage { sequence } => Box::pin(async move {
+                self.link.numbered(&stream, sequence).await.map(CallAnswer::Message)
+            }),
+            ChannelCall::ReadMessages { newest } => Box::pin(async move {
+                self.link.range_up_to(&stream, &subject, newest).await.map(CallAnswer::Messages)
+            }),
+            ChannelCall::Store { after, identifier, payload } => Box::pin(async move {
+                let stored = self.link.store(&subject, Some(after), &identifier, payload).await;
+                stored.map(CallAnswer::Stored)
+            }),
+            ChannelCall::RemoveBefore { sequence } => Box::pin(async move {
+                self.link.purge_before(&stream, &subject, sequence).await.map(done)
+            }),
+            ChannelCall::AwaitVerifiedStore => {
+                Box::pin(async move { self.link.verified().await.map(done) })
+            }
+            ChannelCall::AddPresence(clients) => Box::pin(async move {
+                let adding = clients
+                    .into_iter()
+                    .map(|(endpoint, info)| self.presence.add(endpoint, &self.name, info));
+                join_all(adding).await;
+                Ok(CallAnswer::Done)
+            }),
+            ChannelCall::RemovePresence { endpoint, client } => Box::pin(async move {
+                self.presence.remove(endpoint, &self.name, &client.client).await;
+                Ok(CallAnswer::Done)
+            }),
+            ChannelCall::ReadPresence => {
+                Box::pin(
+                    async move { self.presence.clients(&self.name).await.map(CallAnswer::Clients) },
+                )
+            }
+            ChannelCall::Subscribe | ChannelCall::Publish(_) | ChannelCall::AwaitPermit => {
+                unreachable!("the task itself performs what changes its state")
+            }
         }
-        let is_positioned = feed.has_position() && feed.stream.link.has_jetstream;
-        if feed.subscribers.is_empty() || !is_positioned && !self.end.is_set() {
-            return;
+    }
+
+    /// Waits for an echo; a refusal of this right has arrived before it.
+    async fn echo(&self, right: Option<Right>) -> CallResult {
+        self.link.echo().await?;
+        let denied = &self.link.shared.denied_subjects;
+        match right {
+            Some(right) if denied.has(right, &self.channel_subject()) => {
+                Err(BrokerError::Unavailable)
+            }
+            _ => Ok(CallAnswer::Done),
         }
-        let turn = feed.while_receiving(Box::pin(turns.acquire_owned())).await;
-        self.end.confirm(feed).await;
-        if !is_positioned {
-            return;
+    }
+}
+
+impl Default for Calls {
+    fn default() -> Calls {
+        Calls {
+            subscription: None,
+            call: None,
+            background: FuturesUnordered::new(),
+            permits: Arc::new(Semaphore::new(1)),
+            _permit: None,
         }
-        let stream = feed.stream.clone();
-        let reading = Box::pin(async move {
-            let _turn = turn;
-            stream.echo_and_read().await
-        });
-        let Ok(top) = feed.while_receiving(reading).await else { return };
-        let sequence = top.sequence;
-        let top = feed.stream.link.position(&top);
-        feed.catch_up(&top, sequence).await;
-        for (_, inbox) in &feed.subscribers {
-            let (channel, top) = (feed.stream.channel.clone(), top.clone());
-            inbox.deliver(BrokerEvent::Position { channel, top });
-        }
+    }
+}
+
+/// The next message of the subscription; pending without one.
+async fn next_message(subscription: &mut Option<Subscriber>) -> Message {
+    if let Some(subscription) = subscription
+        && let Some(message) = subscription.next().await
+    {
+        return message;
+    }
+    std::future::pending().await
+}
+
+/// The outcome of the call in progress; pending without one.
+async fn performed(call: &mut Option<LocalBoxFuture<'static, Performed>>) -> Performed {
+    match call {
+        Some(call) => call.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(timeout: Option<Instant>) {
+    match timeout {
+        Some(timeout) => tokio::time::sleep_until(timeout.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The sequence headers of a message that the history stream republishes.
+fn message_sequence(message: &Message) -> MessageSequence {
+    let number = |name: &str| {
+        let value = message.headers.as_ref()?.get(name)?;
+        value.as_str().parse().ok()
+    };
+    MessageSequence {
+        sequence: number("Nats-Sequence").unwrap_or(0),
+        after: number("Nats-Last-Sequence").unwrap_or(0),
     }
 }
 

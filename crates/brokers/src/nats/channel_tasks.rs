@@ -10,34 +10,32 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::channel_task::{self, ChannelInput};
+use super::channel::ChannelInput;
+use super::channel_task::{self, ChannelTaskInput};
 use super::presence::PresenceStore;
-use super::stream::ChannelStream;
-use super::subject;
+use super::subject::ChannelName;
 use crate::Endpoint;
 use crate::limits::VERIFICATIONS_MAX;
 
 /// See the module.
 pub(super) struct ChannelTasks {
     presence: Rc<PresenceStore>,
-    open: HashMap<Arc<str>, UnboundedSender<ChannelInput>>,
+    open: HashMap<Arc<str>, UnboundedSender<ChannelTaskInput>>,
     /// Cloned into every task: the node ends when all are dropped.
-    busy: mpsc::Sender<()>,
+    task_guard: mpsc::Sender<()>,
 }
 
 impl ChannelTasks {
-    pub(super) fn new(presence: Rc<PresenceStore>, busy: mpsc::Sender<()>) -> ChannelTasks {
-        ChannelTasks { presence, open: HashMap::new(), busy }
+    pub(super) fn new(presence: Rc<PresenceStore>, task_guard: mpsc::Sender<()>) -> ChannelTasks {
+        ChannelTasks { presence, open: HashMap::new(), task_guard }
     }
 
     /// Sends an input to a channel's task, which is started if there is none.
-    pub(super) fn send(&mut self, channel: &Arc<str>, mut input: ChannelInput) {
+    pub(super) fn send(&mut self, channel: &Arc<str>, mut input: ChannelTaskInput) {
         loop {
             let task = self.open.entry(channel.clone()).or_insert_with(|| {
-                let link = self.presence.link.clone();
-                let token = subject::token(channel).into();
-                let stream = ChannelStream { link, channel: channel.clone(), token };
-                channel_task::open(stream, self.presence.clone(), self.busy.clone())
+                let name = ChannelName::new(channel.clone());
+                channel_task::open(name, self.presence.clone(), self.task_guard.clone())
             });
             match task.send(input) {
                 Ok(()) => return,
@@ -50,7 +48,8 @@ impl ChannelTasks {
 
     /// Ends the subscriptions of an endpoint.
     pub(super) fn forget(&mut self, endpoint: Endpoint) {
-        self.open.retain(|_, task| task.send(ChannelInput::Forget(endpoint)).is_ok());
+        let detach = || ChannelTaskInput::Core(ChannelInput::Detach(endpoint));
+        self.open.retain(|_, task| task.send(detach()).is_ok());
     }
 
     /// Removes tasks that have ended.
@@ -66,15 +65,15 @@ impl ChannelTasks {
 }
 
 /// Channel tasks that ran at one time.
-pub(super) struct RunningTasks(Vec<UnboundedSender<ChannelInput>>);
+pub(super) struct RunningTasks(Vec<UnboundedSender<ChannelTaskInput>>);
 
 impl RunningTasks {
     /// Verifies all channels, [`VERIFICATIONS_MAX`] at a time.
     pub(super) fn verify(&self) {
-        let turns = Arc::new(Semaphore::new(VERIFICATIONS_MAX));
+        let permits = Arc::new(Semaphore::new(VERIFICATIONS_MAX));
         for task in &self.0 {
             // A task that has ended has no subscribers to verify for.
-            let _closed = task.send(ChannelInput::Verify(turns.clone()));
+            let _closed = task.send(ChannelTaskInput::Verify(permits.clone()));
         }
     }
 }

@@ -10,46 +10,38 @@
 //! Invariant: generation numbers only grow, and a node uses what it reads only after the store has
 //! shown the high-water mark on the current connection.
 
-use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
-use tracing::info;
 
 use super::subject;
 
 /// The generation, high-water mark and verification of the store, as this node knows them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct StoreGenerations {
-    current: RefCell<Generation>,
-    high_water_mark: RefCell<HighWaterMark>,
+    current: Generation,
+    high_water_mark: HighWaterMark,
     /// Number of the connection on which the store has shown the high-water mark; zero for none.
-    verified_on: Cell<u64>,
-    /// Wakes requests that wait until the store is verified.
-    pub(super) has_settled: Notify,
+    verified_on: u64,
     /// Whether this node has checked that it is not the first one after a restart of NATS.
-    has_started: Cell<bool>,
+    has_started: bool,
     /// Name of the server that leads the history stream; empty for a single server.
-    leader: RefCell<String>,
-    /// A generation has begun, or another server leads the history stream and messages of the
-    /// former leader may be lost: every channel with subscribers must be verified.
-    pub(super) wants_verification: Notify,
-    /// A message has a sequence that another message had before.
-    pub(super) reuses_sequence: Notify,
+    leader: String,
+    /// A message has a sequence that another message had before: the store must be checked.
+    is_check_wanted: bool,
 }
 
-/// A life of the store, from one loss of messages to the next.
-#[derive(Clone, Default)]
+/// One life of the store, from one loss of messages to the next.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Generation {
     /// Zero until the first loss.
     pub(super) number: u64,
     /// Suffix of the epochs of this generation.
-    ending: Arc<str>,
+    suffix: Arc<str>,
 }
 
 /// The newest message of the history stream that this node has seen; the default stands for none.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct HighWaterMark {
     pub(super) sequence: u64,
     pub(super) payload: Bytes,
@@ -58,88 +50,85 @@ pub(super) struct HighWaterMark {
 impl StoreGenerations {
     /// The epoch that clients see for the epoch of a record.
     pub(super) fn client_epoch(&self, epoch: &Arc<str>) -> Arc<str> {
-        let current = self.current.borrow();
-        match current.number {
+        match self.current.number {
             0 => epoch.clone(),
-            _ => format!("{epoch}{}", current.ending).into(),
+            _ => format!("{epoch}{}", self.current.suffix).into(),
         }
     }
 
     pub(super) fn number(&self) -> u64 {
-        self.current.borrow().number
+        self.current.number
     }
 
     /// Messages stored from now on have a sequence above this one.
     pub(super) fn high_water_sequence(&self) -> u64 {
-        self.high_water_mark.borrow().sequence
+        self.high_water_mark.sequence
     }
 
-    pub(super) fn high_water_mark(&self) -> HighWaterMark {
-        self.high_water_mark.borrow().clone()
+    pub(super) fn high_water_mark(&self) -> &HighWaterMark {
+        &self.high_water_mark
     }
 
-    /// Takes note of a message of the history stream, received on this connection. `above` is the
+    /// Records a message of the history stream, received on this connection. `above` is the
     /// highest sequence known when the message was stored.
-    pub(super) fn note(&self, connection: u64, above: u64, sequence: u64, payload: &Bytes) {
+    pub(super) fn record(&mut self, connection: u64, above: u64, sequence: u64, payload: &Bytes) {
         if sequence <= above {
-            self.verified_on.set(0);
-            self.reuses_sequence.notify_one();
+            self.verified_on = 0;
+            self.is_check_wanted = true;
         } else if self.is_verified(connection) && sequence > self.high_water_sequence() {
-            self.high_water_mark.replace(HighWaterMark { sequence, payload: payload.clone() });
+            self.high_water_mark = HighWaterMark { sequence, payload: payload.clone() };
         }
     }
 
+    /// Returns whether the store must be checked since the last call.
+    pub(super) fn take_check(&mut self) -> bool {
+        std::mem::take(&mut self.is_check_wanted)
+    }
+
     pub(super) fn is_verified(&self, connection: u64) -> bool {
-        self.verified_on.get() == connection
+        self.verified_on == connection
     }
 
     /// The store has shown the high-water mark on this connection.
-    pub(super) fn set_verified(&self, connection: u64) {
+    pub(super) fn set_verified(&mut self, connection: u64) {
         self.set_started();
-        self.verified_on.set(connection);
-        self.has_settled.notify_waiters();
+        self.verified_on = connection;
     }
 
     /// Returns whether another node has stored this generation. A restored store may give one
     /// number twice, so that the name is compared too.
     pub(super) fn is_new(&self, stored: &Generation) -> bool {
-        let own = self.current.borrow();
-        stored.number > own.number || stored.number == own.number && stored.ending != own.ending
+        let own = &self.current;
+        stored.number > own.number || stored.number == own.number && stored.suffix != own.suffix
     }
 
     pub(super) fn has_started(&self) -> bool {
-        self.has_started.get()
+        self.has_started
     }
 
     /// From now on only a missing high-water mark begins a generation. Called also by the node that
     /// creates the history stream: nothing could be lost before.
-    pub(super) fn set_started(&self) {
-        self.has_started.set(true);
+    pub(super) fn set_started(&mut self) {
+        self.has_started = true;
     }
 
-    /// Takes note of the server that leads the history stream.
-    pub(super) fn note_leader(&self, leader: &str) {
-        let last = self.leader.replace(leader.to_owned());
-        if !last.is_empty() && last != leader {
-            info!(%leader, "NATS: another server leads the history stream");
-            self.wants_verification.notify_one();
-        }
+    /// Records the server that leads the history stream. Returns whether it was another one, whose
+    /// newest messages may be lost: then every channel with subscribers must be verified.
+    pub(super) fn record_leader(&mut self, leader: &str) -> bool {
+        let last = std::mem::replace(&mut self.leader, leader.to_owned());
+        !last.is_empty() && last != leader
     }
 
-    pub(super) fn begin(&self, generation: Generation) {
-        info!(
-            generation = generation.number,
-            "NATS: a generation of the store has begun, and with it new epochs of all channels"
-        );
-        self.current.replace(generation);
-        self.high_water_mark.take();
-        self.wants_verification.notify_one();
+    /// Begins a generation. Every channel with subscribers must be verified.
+    pub(super) fn begin(&mut self, generation: Generation) {
+        self.current = generation;
+        self.high_water_mark = HighWaterMark::default();
     }
 }
 
 impl Generation {
     pub(super) fn new(number: u64, name: &str) -> Generation {
-        Generation { number, ending: format!(".{name}").into() }
+        Generation { number, suffix: format!(".{name}").into() }
     }
 
     pub(super) fn encode(number: u64, name: &str) -> Bytes {

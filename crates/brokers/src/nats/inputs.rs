@@ -1,14 +1,16 @@
 //! The inputs of a node: requests of its broker, events of the connection, failures of its tasks,
 //! and messages that concern no channel.
 
-use async_nats::{Event, Subscriber};
+use std::sync::Arc;
+
+use async_nats::Subscriber;
 use engine::broker::BrokerError;
-use engine::broker::BrokerRequest;
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
 use tokio::sync::mpsc;
 
 use super::FaultPoint;
+use super::connection_events::ConnectionEvents;
 use super::link::NatsLink;
 use super::request::QueuedRequest;
 use super::task::TaskFailure;
@@ -20,7 +22,7 @@ use crate::Endpoint;
     reason = "a request is the usual case, and a box would cost it an allocation"
 )]
 pub(super) enum NodeInput {
-    Request(QueuedRequest<BrokerRequest>),
+    Request(QueuedRequest),
     Detach(Endpoint),
     /// The channel options have changed: announce them to other nodes.
     Options,
@@ -33,8 +35,7 @@ pub(super) enum NodeInput {
 /// Every source of inputs of a node.
 pub(super) struct Inputs {
     pub(super) requests: mpsc::UnboundedReceiver<NodeInput>,
-    /// Events of the connection to NATS.
-    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) events: Arc<ConnectionEvents>,
     pub(super) failures: mpsc::Receiver<TaskFailure>,
     pub(super) subscriptions: NodeSubscriptions,
 }

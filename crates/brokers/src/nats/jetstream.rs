@@ -14,27 +14,9 @@ use tracing::debug;
 
 use super::availability::UnavailableCause;
 use super::link::{NatsLink, RequestError};
+use super::stored_message::{Ack, StoredMessage};
 use super::subject::Store;
 use crate::limits::{ANSWER_TIMEOUT, JETSTREAM_RETRY, READER_IDLE};
-
-/// A message as JetStream returns it.
-pub(super) struct StoredMessage {
-    pub(super) subject: String,
-    pub(super) sequence: u64,
-    pub(super) payload: Bytes,
-    /// When it was stored, Unix milliseconds by the clock of NATS; zero in single reads.
-    pub(super) at_ms: u64,
-}
-
-/// The outcome of storing a message.
-pub(super) enum Ack {
-    /// Stored with this sequence.
-    Stored(u64),
-    /// A message with the same identifier was stored before, with this sequence.
-    Duplicate(u64),
-    /// The newest message of the subject is not the expected one.
-    Conflict,
-}
 
 /// Why a request to the API of JetStream failed.
 #[derive(Debug)]
@@ -183,8 +165,7 @@ impl NatsLink {
         BrokerError::Unavailable
     }
 
-    /// Records that a history cannot be read, even if single messages can; the node retries until
-    /// it can be read.
+    /// Reports that a history cannot be read, even if single messages can.
     fn note_unread(&self, stream: &str, error: &JetStreamError) -> BrokerError {
         if let JetStreamError::Refused { code, text } = error
             && *code != NO_STREAM
@@ -194,14 +175,14 @@ impl NatsLink {
                 "histories in the JetStream stream {stream:?} cannot be read: {text} (error {code}); look at the limits of the \
                  stream and of the account (max_consumers)"
             );
-            self.shared.availability.set(UnavailableCause::Read, &reason);
+            self.report_read_refusal(reason);
         }
         self.note_failed(error)
     }
 
     fn miss_stream(&self) {
         self.is_stream_missing.set(true);
-        self.misses_stream.notify_one();
+        self.wants_store_check.notify_one();
     }
 
     fn note_unstored(&self, store: Store, error: RequestError) {
@@ -307,7 +288,7 @@ impl NatsLink {
         stream: &str,
         filter: &str,
     ) -> Result<Vec<StoredMessage>, BrokerError> {
-        let _turn = self.reads.acquire().await.map_err(|_| BrokerError::Unavailable)?;
+        let _permit = self.reads.acquire().await.map_err(|_| BrokerError::Unavailable)?;
         let inbox = self.client.new_inbox();
         let mut messages = self.subscribe(inbox.clone()).await?;
         let config = json!({

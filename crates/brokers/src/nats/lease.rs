@@ -13,8 +13,8 @@ use engine::broker::BrokerError;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
-use super::jetstream::{Ack, StoredMessage};
 use super::link::NatsLink;
+use super::stored_message::{Ack, StoredMessage};
 use super::subject;
 
 /// See the module.

@@ -21,8 +21,7 @@ use wire::protocol::ClientInfo;
 
 use super::lifecycle_events::{self, EventSource};
 use super::presence::{NODE, PresenceStore};
-use super::stream::ChannelStream;
-use super::subject;
+use super::subject::ChannelName;
 use super::task::BROKEN;
 use crate::Endpoint;
 use crate::lifecycle::LifecycleQueue;
@@ -37,7 +36,7 @@ pub(super) struct LifecyclePublisher {
     /// Whether all online clients must be sent again.
     wants_all: Cell<bool>,
     /// How often all online clients were sent again.
-    generation: Cell<u64>,
+    resend_count: Cell<u64>,
     /// Whether the next batch may have been sent before.
     is_retry: Cell<bool>,
     is_broken: Cell<bool>,
@@ -54,7 +53,7 @@ impl LifecyclePublisher {
             wake: Notify::new(),
             has_tried: Notify::new(),
             wants_all: Cell::new(false),
-            generation: Cell::new(0),
+            resend_count: Cell::new(0),
             is_retry: Cell::new(false),
             is_broken: Cell::new(false),
         }
@@ -120,9 +119,9 @@ impl LifecyclePublisher {
 
     /// Sends one batch; returns whether another attempt makes sense now.
     async fn send_some(&self) -> bool {
-        // A batch that is sent again keeps its generation, so that the stream drops duplicates.
+        // A batch that is sent again keeps its count, so that the stream drops duplicates.
         if !self.is_retry.get() && self.wants_all.take() {
-            self.generation.set(self.generation.get() + 1);
+            self.resend_count.set(self.resend_count.get() + 1);
             self.queue.borrow_mut().requeue_online();
         }
         let Some(events) = self.queue.borrow_mut().take() else { return false };
@@ -148,18 +147,17 @@ impl LifecyclePublisher {
     async fn send(&self, lifecycle: &Lifecycle) -> Result<(), BrokerError> {
         let link = &self.presence.link;
         link.check()?;
-        let source = EventSource { node: &self.presence.name, generation: self.generation.get() };
-        let channel: Arc<str> = LIFECYCLE.into();
-        let token = subject::token(&channel).into();
-        let stream = ChannelStream { link: link.clone(), channel, token };
+        let source =
+            EventSource { node: &self.presence.name, resend_count: self.resend_count.get() };
+        let name = ChannelName::new(LIFECYCLE.into());
         if link.has_jetstream && matches!(lifecycle.change, Change::Online) {
             let chan_info = source.encode().into();
             let info = ClientInfo { chan_info, ..(*lifecycle.info).clone() };
-            self.presence.add(NODE, &stream, Arc::new(info)).await;
+            self.presence.add(NODE, &name, Arc::new(info)).await;
         }
         lifecycle_events::publish(link, &source, lifecycle).await?;
         if link.has_jetstream && matches!(lifecycle.change, Change::Offline { .. }) {
-            self.presence.remove(NODE, &stream, &lifecycle.info.client).await;
+            self.presence.remove(NODE, &name, &lifecycle.info.client).await;
         }
         Ok(())
     }

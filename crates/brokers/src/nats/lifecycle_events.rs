@@ -19,7 +19,7 @@ pub(super) struct EventSource<'a> {
     pub(super) node: &'a str,
     /// How often the node has sent all its online clients again; distinguishes these events from
     /// the earlier ones.
-    pub(super) generation: u64,
+    pub(super) resend_count: u64,
 }
 
 /// Offline reason of the clients of a failed node.
@@ -29,7 +29,7 @@ impl EventSource<'_> {
     /// The text that a client's presence entry carries, so that another node can send the offline
     /// event.
     pub(super) fn encode(&self) -> String {
-        format!("{} {}", self.generation, self.node)
+        format!("{} {}", self.resend_count, self.node)
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn publish(
     let event = publication.data.clone();
     if link.has_jetstream {
         let (client, change) = (&lifecycle.info.client, lifecycle.change.words().0);
-        let identifier = format!("{client}-{change}-{}", source.generation);
+        let identifier = format!("{client}-{change}-{}", source.resend_count);
         let length = event.len();
         match link.store(&link.names.events(), None, &identifier, event).await {
             // Another attempt cannot succeed, and would hold up the events after it.
@@ -71,8 +71,8 @@ pub(super) async fn publish_lost(
     info: Arc<ClientInfo>,
 ) -> Result<(), BrokerError> {
     let text = String::from_utf8_lossy(&info.chan_info).into_owned();
-    let (generation, node) = text.split_once(' ').unwrap_or(("", &text));
-    let source = EventSource { node, generation: generation.parse().unwrap_or(0) };
+    let (resend_count, node) = text.split_once(' ').unwrap_or(("", &text));
+    let source = EventSource { node, resend_count: resend_count.parse().unwrap_or(0) };
     let change = Change::Offline { reason: NODE_LOST.into() };
     let lost = Lifecycle { info, change, at_ms: link.unix_ms() };
     publish(link, &source, &lost).await

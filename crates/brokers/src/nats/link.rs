@@ -3,11 +3,12 @@
 //! Invariants: a request ends within [`ANSWER_TIMEOUT`], and at once when the connection is lost;
 //! no line is sent that would make the server close the connection.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::connection::State;
@@ -16,12 +17,12 @@ use bytes::Bytes;
 use engine::broker::BrokerError;
 use futures_util::StreamExt;
 use tokio::sync::{Notify, Semaphore, oneshot};
-use wire::protocol::StreamPosition;
+use tracing::info;
 
 use super::Shared;
 use super::availability::UnavailableCause;
-use super::generation::StoreGenerations;
-use super::record::StreamTop;
+use super::generation::{Generation, StoreGenerations};
+use super::node_state::{LinkState, NodeState, NodeView};
 use super::subject::Names;
 use super::task::{BROKEN, Tasks};
 use crate::Clock;
@@ -37,17 +38,24 @@ pub(super) struct NatsLink {
     clock: Arc<dyn Clock>,
     /// Milliseconds by which the clock of NATS is ahead of ours; all nodes use the time of NATS.
     ahead_ms: Cell<u64>,
-    /// Number of epochs that this node has named.
-    epochs: Cell<u64>,
-    pub(super) generations: StoreGenerations,
+    /// The state that the cores share.
+    state: RefCell<NodeState>,
+    /// Wakes requests that wait until the store is verified.
+    has_verified: Notify,
+    /// A generation has begun, or another server leads the history stream and messages of the
+    /// former leader may be lost: every channel with subscribers must be verified.
+    pub(super) wants_verification: Notify,
+    /// The store must be checked: it may have lost messages, lack a stream, or refuse reads.
+    pub(super) wants_store_check: Notify,
+    /// Why the last read of a history was refused, until the store is checked.
+    read_refusal: RefCell<Option<String>>,
     echo: Echo,
     /// One permit for each read of stored messages.
     pub(super) reads: Semaphore,
     /// A connection was lost: requests over it get no answer.
     pub(super) is_cut: Notify,
-    /// A stream was missing when it was used; the node is notified and creates it.
+    /// A stream was missing when it was used; the node creates it.
     pub(super) is_stream_missing: Cell<bool>,
-    pub(super) misses_stream: Notify,
     pub(super) tasks: Tasks,
     pub(super) shared: Arc<Shared>,
 }
@@ -98,19 +106,22 @@ struct FlyingEcho {
 impl NatsLink {
     pub(super) fn new(client: Client, tasks: Tasks, context: LinkContext) -> NatsLink {
         let LinkContext { names, has_jetstream, clock, shared } = context;
+        let state = NodeState::new(names.node.clone());
         NatsLink {
             client,
             names,
             has_jetstream,
             clock,
             ahead_ms: Cell::new(0),
-            epochs: Cell::new(0),
-            generations: StoreGenerations::default(),
+            state: RefCell::new(state),
+            has_verified: Notify::new(),
+            wants_verification: Notify::new(),
+            wants_store_check: Notify::new(),
+            read_refusal: RefCell::default(),
             echo: Echo::default(),
             reads: Semaphore::new(NATS_READS_MAX),
             is_cut: Notify::new(),
             is_stream_missing: Cell::new(false),
-            misses_stream: Notify::new(),
             tasks,
             shared,
         }
@@ -132,39 +143,92 @@ impl NatsLink {
 
     /// A name that no other epoch has.
     pub(super) fn new_epoch(&self) -> Arc<str> {
-        self.epochs.set(self.epochs.get() + 1);
-        format!("{}{:x}", self.names.node, self.epochs.get()).into()
+        self.state.borrow_mut().new_epoch()
     }
 
-    /// The position of a stream as clients see it.
-    pub(super) fn position(&self, top: &StreamTop) -> StreamPosition {
-        StreamPosition {
-            offset: top.offset,
-            epoch: self.generations.client_epoch(&top.epoch).to_string(),
+    /// Lets a core handle an input with what is known now.
+    pub(super) fn with_view<T>(&self, handle: impl FnOnce(&mut NodeView<'_>) -> T) -> T {
+        let link = LinkState {
+            connection: self.connection(),
+            is_connected: self.check().is_ok(),
+            is_congested: self.is_congested(),
+            has_jetstream: self.has_jetstream,
+        };
+        let (now, now_ms) = (Instant::now(), self.now_ms());
+        let state = &mut *self.state.borrow_mut();
+        let result = handle(&mut NodeView { now, now_ms, link, state });
+        if state.generations.take_check() {
+            self.wants_store_check.notify_one();
+        }
+        result
+    }
+
+    pub(super) fn generations(&self) -> Ref<'_, StoreGenerations> {
+        Ref::map(self.state.borrow(), |state| &state.generations)
+    }
+
+    /// Records a message of the history stream: see [`StoreGenerations::record`].
+    pub(super) fn record(&self, above: u64, sequence: u64, payload: &Bytes) {
+        self.with_view(|view| view.record(above, sequence, payload));
+    }
+
+    /// Records the server that leads the history stream.
+    pub(super) fn record_leader(&self, leader: &str) {
+        if self.state.borrow_mut().generations.record_leader(leader) {
+            info!(%leader, "NATS: another server leads the history stream");
+            self.wants_verification.notify_one();
         }
     }
 
-    /// Takes note of a message of the history stream: see [`StoreGenerations::note`].
-    pub(super) fn note(&self, above: u64, sequence: u64, payload: &Bytes) {
-        self.generations.note(self.connection(), above, sequence, payload);
+    /// See [`StoreGenerations::set_started`].
+    pub(super) fn set_started(&self) {
+        self.state.borrow_mut().generations.set_started();
+    }
+
+    /// The store has shown the high-water mark on this connection.
+    pub(super) fn set_verified(&self, connection: u64) {
+        self.state.borrow_mut().generations.set_verified(connection);
+        self.has_verified.notify_waiters();
+    }
+
+    pub(super) fn begin_generation(&self, generation: Generation) {
+        info!(
+            generation = generation.number,
+            "NATS: a generation of the store has begun, and with it new epochs of all channels"
+        );
+        self.state.borrow_mut().generations.begin(generation);
+        self.wants_verification.notify_one();
     }
 
     pub(super) fn is_verified(&self) -> bool {
-        self.generations.is_verified(self.connection())
+        self.generations().is_verified(self.connection())
     }
 
     /// Waits until the store is verified on the current connection.
-    pub(super) async fn settled(&self) -> Result<(), BrokerError> {
-        let settling = async {
+    pub(super) async fn verified(&self) -> Result<(), BrokerError> {
+        let waiting = async {
             loop {
-                let has_settled = self.generations.has_settled.notified();
+                let has_verified = self.has_verified.notified();
                 if self.is_verified() {
                     return;
                 }
-                has_settled.await;
+                has_verified.await;
             }
         };
-        tokio::time::timeout(ANSWER_TIMEOUT, settling).await.map_err(|_| BrokerError::Unavailable)
+        tokio::time::timeout(ANSWER_TIMEOUT, waiting).await.map_err(|_| BrokerError::Unavailable)
+    }
+
+    /// A history cannot be read. The node is unready only if a check of the store cannot read one
+    /// either, since a limit of consumers may be exceeded for a moment.
+    pub(super) fn report_read_refusal(&self, reason: String) {
+        let is_first = self.read_refusal.replace(Some(reason)).is_none();
+        if is_first && !self.shared.availability.has(UnavailableCause::Read) {
+            self.wants_store_check.notify_one();
+        }
+    }
+
+    pub(super) fn take_read_refusal(&self) -> Option<String> {
+        self.read_refusal.take()
     }
 
     /// The number of the current connection, counted from one.
@@ -181,7 +245,7 @@ impl NatsLink {
 
     /// Returns whether unconfirmed bytes exceed [`NATS_IN_FLIGHT_MAX`], so that publications must
     /// be refused.
-    pub(super) fn is_congested(&self) -> bool {
+    fn is_congested(&self) -> bool {
         let in_flight = self.echo.sent.get().saturating_sub(self.echo.handled.get());
         if in_flight > NATS_IN_FLIGHT_MAX as u64 / 2 {
             // Its return confirms them.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Event, ServerError};
+use async_nats::ServerError;
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerRequest, Control, NodeBusRequest, RegistryRequest, Ticket,
 };
@@ -25,21 +25,23 @@ use super::Shared;
 use super::address::{connect, without_secrets};
 use super::announcements::Announcements;
 use super::availability::UnavailableCause;
-use super::channel_task::ChannelInput;
+use super::channel::ChannelInput;
+use super::channel_task::ChannelTaskInput;
 use super::channel_tasks::ChannelTasks;
+use super::connection_events::{ConnectionEvent, ConnectionEvents};
 use super::inputs::{Inputs, NodeInput, NodeSubscriptions, next};
 use super::lifecycle::LifecyclePublisher;
 use super::link::{LinkContext, NatsLink, SILENT};
 use super::options::{NatsError, NatsOptions};
 use super::presence::PresenceStore;
-use super::request::{ChannelRequest, QueuedRequest, ReplyHandle};
+use super::request::{QueuedRequest, ReplyContext};
 use super::revocations::RevocationStore;
 use super::subject::Store;
 use super::survey::OpenSurveys;
-use super::task::{BROKEN, TaskFailure, Tasks, caught};
+use super::task::{BROKEN, SingleTask, TaskFailure, Tasks, caught};
 use super::upkeep::Upkeep;
 use crate::control::{self, NodeMessage};
-use crate::limits::{LEASE_RENEWALS, NATS_EVENTS_MAX, TASK_PROBATION, TASK_RESTART};
+use crate::limits::{LEASE_RENEWALS, TASK_PROBATION, TASK_RESTART};
 
 /// What the thread of the broker starts with.
 pub(super) struct NodeContext {
@@ -65,9 +67,12 @@ struct Node {
     ticks: u64,
     /// When the last task failed; `None` after [`TASK_PROBATION`] without another failure.
     probation: Option<Instant>,
+    recovery: SingleTask,
+    store_check: SingleTask,
+    announcement: SingleTask,
     /// Cloned into every task that must be finished before the node ends.
-    busy: mpsc::Sender<()>,
-    is_done: mpsc::Receiver<()>,
+    task_guard: mpsc::Sender<()>,
+    all_tasks_ended: mpsc::Receiver<()>,
 }
 
 /// Connects, reports the outcome to `started`, and runs until the broker is dropped.
@@ -103,8 +108,8 @@ impl Node {
     async fn start(context: NodeContext) -> Result<(Node, Inputs), NatsError> {
         let NodeContext { options, link, requests } = context;
         let shared = link.shared.clone();
-        let (events_in, events) = mpsc::channel(NATS_EVENTS_MAX);
-        let client = connect(&options, &link.names, shared.clone(), events_in).await?;
+        let events = Arc::<ConnectionEvents>::default();
+        let client = connect(&options, &link.names, shared.clone(), events.clone()).await?;
         let (tasks, failures) = Tasks::new();
         let link = Rc::new(NatsLink::new(client, tasks.clone(), link));
         let server = link.client.server_info();
@@ -126,8 +131,8 @@ impl Node {
         let lifecycle = Rc::new(LifecyclePublisher::new(presence.clone()));
         let publisher = lifecycle.clone();
         tasks.keep("lifecycle", move || publisher.clone().run());
-        let (busy, is_done) = mpsc::channel(1);
-        let channel_tasks = ChannelTasks::new(presence.clone(), busy.clone());
+        let (task_guard, all_tasks_ended) = mpsc::channel(1);
+        let channel_tasks = ChannelTasks::new(presence.clone(), task_guard.clone());
         let node = Node {
             link,
             options,
@@ -141,8 +146,11 @@ impl Node {
             shared,
             ticks: 0,
             probation: None,
-            busy,
-            is_done,
+            recovery: SingleTask::default(),
+            store_check: SingleTask::default(),
+            announcement: SingleTask::default(),
+            task_guard,
+            all_tasks_ended,
         };
         node.compare_sizes();
         Ok((node, Inputs { requests, events, failures, subscriptions }))
@@ -190,14 +198,13 @@ impl Node {
                         self.handle_control(message);
                     }
                 }
-                Some(event) = inputs.events.recv() => self.handle_event(&event),
+                event = inputs.events.next() => self.handle_event(&event),
                 Some(failure) = inputs.failures.recv() => self.handle_failure(&failure),
                 // The message may arrive before it is certain that the generation was stored.
                 Some(_) = next(&mut subscriptions.generations) => self.check_store(),
                 Some(_) = next(&mut subscriptions.leaders) => self.check_store(),
-                () = link.generations.reuses_sequence.notified() => self.check_store(),
-                () = link.misses_stream.notified() => self.check_store(),
-                () = link.generations.wants_verification.notified() => self.verify(),
+                () = link.wants_store_check.notified() => self.check_store(),
+                () = link.wants_verification.notified() => self.verify(),
                 _ = ticker.tick() => self.tick(),
             }
         }
@@ -208,10 +215,10 @@ impl Node {
             NodeInput::End => {}
             NodeInput::Detach(endpoint) => {
                 if let Some(forgetting) = self.presence.forget(endpoint) {
-                    let busy = self.busy.clone();
+                    let task_guard = self.task_guard.clone();
                     self.link.tasks.spawn("detach", async move {
                         forgetting.await;
-                        drop(busy);
+                        drop(task_guard);
                     });
                 }
                 self.lifecycle.forget(endpoint);
@@ -226,54 +233,57 @@ impl Node {
         }
     }
 
-    async fn handle_request(&mut self, request: QueuedRequest<BrokerRequest>) {
-        let QueuedRequest { endpoint, what, reply } = request;
-        let what = match what {
-            BrokerRequest::Publications(request) => ChannelRequest::Publications(request),
-            BrokerRequest::Presence(request) => ChannelRequest::Presence(request),
-            BrokerRequest::NodeBus(what) => {
-                return self.handle_node_bus(QueuedRequest { endpoint, what, reply }).await;
-            }
-            BrokerRequest::Registry(request) => return self.handle_registry(request, reply),
-        };
-        let channel = what.channel().clone();
-        let request = QueuedRequest { endpoint, what, reply };
-        self.channel_tasks.send(&channel, ChannelInput::Request(request));
-    }
-
-    async fn handle_node_bus(&mut self, request: QueuedRequest<NodeBusRequest>) {
-        let QueuedRequest { endpoint, what, reply } = request;
+    async fn handle_request(&mut self, request: QueuedRequest) {
+        if let Some(channel) = request.what().channel().cloned() {
+            let input = ChannelTaskInput::Core(ChannelInput::Request(request));
+            return self.channel_tasks.send(&channel, input);
+        }
+        let (what, context) = request.open();
         match what {
-            NodeBusRequest::Control(control) => self.send_order(&control).await,
-            NodeBusRequest::Survey { id, question } => {
-                let surveys = self.surveys.clone();
-                self.link.tasks.spawn("survey", async move {
-                    reply.send(id, surveys.ask(&question).await);
-                });
+            BrokerRequest::NodeBus(what) => self.handle_node_bus(what, context).await,
+            BrokerRequest::Registry(what) => self.handle_registry(what, context),
+            BrokerRequest::Publications(_) | BrokerRequest::Presence(_) => {
+                unreachable!("a request with a channel")
             }
-            NodeBusRequest::Answer { ticket, answer } => self.answer(&ticket, &answer).await,
-            NodeBusRequest::Lifecycle(lifecycle) => self.lifecycle.note(endpoint, lifecycle),
         }
     }
 
-    fn handle_registry(&self, request: RegistryRequest, reply: ReplyHandle) {
+    async fn handle_node_bus(&mut self, what: NodeBusRequest, context: ReplyContext) {
+        match what {
+            NodeBusRequest::Control(control) => self.send_order(&control).await,
+            NodeBusRequest::Survey { id, question } => {
+                let (surveys, reply) = (self.surveys.clone(), context.reply(id));
+                self.link.tasks.spawn("survey", async move {
+                    reply.send(surveys.ask(&question).await);
+                });
+            }
+            NodeBusRequest::Answer { ticket, answer } => self.answer(&ticket, &answer).await,
+            NodeBusRequest::Lifecycle(lifecycle) => {
+                self.lifecycle.note(context.endpoint, lifecycle);
+            }
+        }
+    }
+
+    fn handle_registry(&self, what: RegistryRequest, context: ReplyContext) {
         let revocations = self.revocations.clone();
-        match request {
+        match what {
             RegistryRequest::Revoke { id, revocation } => {
-                let busy = self.busy.clone();
+                let (reply, task_guard) = (context.reply(id), self.task_guard.clone());
                 self.link.tasks.spawn("revoke", async move {
-                    reply.send(id, revocations.revoke(&revocation).await);
-                    drop(busy);
+                    reply.send(revocations.revoke(&revocation).await);
+                    drop(task_guard);
                 });
             }
             RegistryRequest::Find { id, subject } => {
+                let reply = context.reply(id);
                 self.link.tasks.spawn("revocation", async move {
-                    reply.send(id, revocations.find(&subject).await);
+                    reply.send(revocations.find(&subject).await);
                 });
             }
             RegistryRequest::Read { id } => {
+                let reply = context.reply(id);
                 self.link.tasks.spawn("revocations", async move {
-                    reply.send(id, revocations.read().await);
+                    reply.send(revocations.read().await);
                 });
             }
         }
@@ -316,7 +326,10 @@ impl Node {
 
     fn announce(&self) {
         let announcements = self.announcements.clone();
-        self.link.tasks.spawn("options", async move { announcements.send().await });
+        self.link.tasks.spawn_single("options", &self.announcement, move || {
+            let announcements = announcements.clone();
+            async move { announcements.send().await }
+        });
     }
 
     /// Sends an order to all nodes, or, without a connection, to the endpoints of this node.
@@ -344,10 +357,11 @@ impl Node {
         for endpoint in self.shared.endpoints.all() {
             self.handle(NodeInput::Detach(endpoint)).await;
         }
-        let Node { link, presence, channel_tasks, lifecycle, busy, mut is_done, .. } = self;
-        drop((channel_tasks, busy));
+        let Node { link, presence, channel_tasks, lifecycle, task_guard, .. } = self;
+        let mut all_tasks_ended = self.all_tasks_ended;
+        drop((channel_tasks, task_guard));
         // Nothing is sent: `recv` returns when the last task has dropped its sender.
-        let _closed = is_done.recv().await;
+        let _closed = all_tasks_ended.recv().await;
         // Channel tasks may have added entries after the endpoints were detached.
         for endpoint in presence.endpoints() {
             if let Some(forgetting) = presence.forget(endpoint) {
@@ -362,30 +376,29 @@ impl Node {
         }
     }
 
-    fn handle_event(&mut self, event: &Event) {
+    fn handle_event(&mut self, event: &ConnectionEvent) {
         match event {
-            Event::Connected => {
+            ConnectionEvent::Connected => {
                 let server = self.link.client.server_info();
                 info!(server = %server.server_name, version = %server.version, "NATS: connected again");
                 self.link.is_cut.notify_waiters();
                 self.compare_sizes();
                 self.recover();
             }
-            Event::SlowConsumer(_) => {
+            ConnectionEvent::Dropped => {
                 warn!(
                     "NATS: messages were dropped, since this node is too slow; every stream is verified"
                 );
                 self.recover();
             }
-            Event::Disconnected | Event::Closed => {
+            ConnectionEvent::Lost => {
                 info!("NATS: the connection is lost");
                 self.link.is_cut.notify_waiters();
                 self.shared.availability.set(UnavailableCause::Link, SILENT);
             }
-            Event::ServerError(ServerError::Other(text)) => self.handle_refusal(text),
-            Event::ServerError(error) => warn!(%error, "NATS: error of the server"),
-            Event::LameDuckMode => info!("NATS: the server is going to stop"),
-            Event::Draining | Event::ClientError(_) => {}
+            ConnectionEvent::Error(ServerError::Other(text)) => self.handle_refusal(text),
+            ConnectionEvent::Error(error) => warn!(%error, "NATS: error of the server"),
+            ConnectionEvent::Stopping => info!("NATS: the server is going to stop"),
         }
     }
 
@@ -418,7 +431,9 @@ impl Node {
     async fn break_part(&mut self, part: FaultPoint) {
         match part {
             FaultPoint::Node | FaultPoint::Thread => panic!("{BROKEN}"),
-            FaultPoint::Channel(channel) => self.channel_tasks.send(&channel, ChannelInput::Break),
+            FaultPoint::Channel(channel) => {
+                self.channel_tasks.send(&channel, ChannelTaskInput::Break);
+            }
             FaultPoint::Lifecycle => self.lifecycle.break_it(),
             FaultPoint::Task => self.link.tasks.spawn("task", async { panic!("{BROKEN}") }),
             FaultPoint::Echo => self.link.break_echo(),
@@ -442,25 +457,30 @@ impl Node {
     /// and verifies every channel with subscribers.
     fn recover(&mut self) {
         let (upkeep, presence) = (self.upkeep.clone(), self.presence.clone());
-        let (channel_tasks, lifecycle) = (self.channel_tasks.running(), self.lifecycle.clone());
+        let lifecycle = self.lifecycle.clone();
         let link = self.link.clone();
-        self.link.tasks.spawn("recovery", async move {
-            // Clears the cause `Link` if NATS answers.
-            let _later = link.echo().await;
-            // Not delayed by the store, whose restoration may take long: readers retry until then.
-            link.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
-            if let Some(upkeep) = upkeep {
-                if upkeep.restore().await.is_err() {
-                    return;
+        self.link.tasks.spawn_single("recovery", &self.recovery, move || {
+            let (upkeep, presence) = (upkeep.clone(), presence.clone());
+            let (link, lifecycle) = (link.clone(), lifecycle.clone());
+            async move {
+                // Clears the cause `Link` if NATS answers.
+                let _later = link.echo().await;
+                // Not delayed by the store, whose restoration may take long: readers retry until
+                // then.
+                link.shared.endpoints.notify_all(&BrokerEvent::RevocationsStale);
+                if let Some(upkeep) = upkeep {
+                    if upkeep.restore().await.is_err() {
+                        return;
+                    }
+                    presence.request_restore();
+                    renew(&presence, &lifecycle).await;
                 }
-                presence.request_restore();
-                renew(&presence, &lifecycle).await;
-            }
-            lifecycle.wake();
-            channel_tasks.verify();
-            // Errors for subjects that are refused again arrive before the echo.
-            if link.echo().await.is_ok() && link.shared.denied_subjects.first().is_none() {
-                link.shared.availability.clear(UnavailableCause::Rights);
+                lifecycle.wake();
+                link.wants_verification.notify_one();
+                // Errors for subjects that are refused again arrive before the echo.
+                if link.echo().await.is_ok() && link.shared.denied_subjects.first().is_none() {
+                    link.shared.availability.clear(UnavailableCause::Rights);
+                }
             }
         });
     }
@@ -469,7 +489,10 @@ impl Node {
     /// result.
     fn check_store(&self) {
         if let Some(upkeep) = self.upkeep.clone() {
-            self.link.tasks.spawn("store", async move { upkeep.check().await });
+            self.link.tasks.spawn_single("store", &self.store_check, move || {
+                let upkeep = upkeep.clone();
+                async move { upkeep.check().await }
+            });
         }
     }
 

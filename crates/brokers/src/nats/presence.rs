@@ -16,16 +16,15 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 use tracing::{debug, info, warn};
-use wire::protocol::{ClientInfo, PresenceStats, PushEvent};
+use wire::protocol::{ClientInfo, PushEvent};
 
 use super::availability::UnavailableCause;
-use super::jetstream::{Ack, StoredMessage};
 use super::lease::{Lease, LeaseState, is_lease, name_in};
 use super::lifecycle_events;
 use super::link::NatsLink;
 use super::record;
-use super::stream::ChannelStream;
-use super::subject::{self, Store};
+use super::stored_message::{Ack, StoredMessage};
+use super::subject::{self, ChannelName, Store};
 use crate::Endpoint;
 use crate::limits::{LEASE_RENEWALS, VERIFICATIONS_MAX};
 
@@ -77,14 +76,9 @@ impl PresenceStore {
     }
 
     /// Adds a client of this node to the presence of a channel.
-    pub(super) async fn add(
-        &self,
-        endpoint: Endpoint,
-        stream: &ChannelStream,
-        info: Arc<ClientInfo>,
-    ) {
-        let subject = self.entry(endpoint, &stream.token, &info.client);
-        let payload = record::plain(&stream.channel, PushEvent::Join(info));
+    pub(super) async fn add(&self, endpoint: Endpoint, name: &ChannelName, info: Arc<ClientInfo>) {
+        let subject = self.entry(endpoint, &name.token, &info.client);
+        let payload = record::plain(&name.channel, PushEvent::Join(info));
         self.own.borrow_mut().entry(endpoint).or_default().insert(subject.clone(), payload);
         // Otherwise the next renewal stores all entries: while NATS stores none, requests must not
         // wait for one time-out after the other.
@@ -94,8 +88,8 @@ impl PresenceStore {
     }
 
     /// Removes a client of this node from the presence of a channel.
-    pub(super) async fn remove(&self, endpoint: Endpoint, stream: &ChannelStream, client: &str) {
-        let subject = self.entry(endpoint, &stream.token, client);
+    pub(super) async fn remove(&self, endpoint: Endpoint, name: &ChannelName, client: &str) {
+        let subject = self.entry(endpoint, &name.token, client);
         let own = self.own.borrow_mut().get_mut(&endpoint).and_then(|own| own.remove(&subject));
         if own.is_some() && !self.must_restore_entries.get() {
             // By subject: after a loss the same sequence may belong to another message.
@@ -109,21 +103,14 @@ impl PresenceStore {
     /// The clients of all nodes that are present in a channel.
     pub(super) async fn clients(
         &self,
-        stream: &ChannelStream,
+        name: &ChannelName,
     ) -> Result<Vec<Arc<ClientInfo>>, BrokerError> {
         if !self.link.has_jetstream {
             return Err(BrokerError::Unavailable);
         }
-        let filter = self.link.names.presence("*", "*", &stream.token, "*");
+        let filter = self.link.names.presence("*", "*", &name.token, "*");
         let stored = self.link.range(&self.link.names.presence_stream(), &filter).await?;
         Ok(stored.iter().filter(|stored| self.counts(&stored.subject)).filter_map(client).collect())
-    }
-
-    pub(super) async fn stats(&self, stream: &ChannelStream) -> Result<PresenceStats, BrokerError> {
-        let clients = self.clients(stream).await?;
-        let users: HashSet<&str> = clients.iter().map(|info| &*info.user).collect();
-        let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-        Ok(PresenceStats { num_clients: count(clients.len()), num_users: count(users.len()) })
     }
 
     /// Removes the entries of a detached endpoint; the future publishes that its clients have left.

@@ -22,9 +22,9 @@ pub(super) enum RecordKind {
     /// A publication in the history.
     Retained,
     /// A publication outside the history that is stored for its version or idempotency key.
-    Noted,
+    VersionOnly,
     /// No publication: a stream is created, cleared or limited.
-    Mark,
+    StateOnly,
 }
 
 /// The state of a stream, as its newest message holds it. The default is that of a stream that does
@@ -36,19 +36,19 @@ pub(super) struct StreamTop {
     pub(super) epoch: Arc<str>,
     pub(super) offset: u64,
     /// The first offset that is retained.
-    pub(super) base: u64,
+    pub(super) first_retained: u64,
     /// When offset and epoch expire.
-    pub(super) until_ms: u64,
+    pub(super) stream_expires_ms: u64,
     /// When this publication leaves the history.
-    pub(super) expires_ms: u64,
+    pub(super) publication_expires_ms: u64,
     /// When this message was written.
     pub(super) accepted_ms: u64,
     pub(super) version: u64,
     pub(super) version_epoch: String,
     /// When the channel began, if it is temporary.
-    pub(super) began_ms: u64,
+    pub(super) channel_began_ms: u64,
     /// When the channel ends; zero for one without an end.
-    pub(super) ends_ms: u64,
+    pub(super) channel_ends_ms: u64,
 }
 
 /// A decoded message.
@@ -56,18 +56,19 @@ pub(super) struct StreamTop {
 pub(super) struct Record {
     pub(super) kind: RecordKind,
     pub(super) top: StreamTop,
-    /// `None` in a [`RecordKind::Mark`].
+    /// `None` in a [`RecordKind::StateOnly`].
     pub(super) event: Option<PushEvent>,
 }
 
 impl StreamTop {
     pub(super) fn is_alive(&self, now_ms: u64) -> bool {
-        self.until_ms > now_ms && (self.ends_ms == 0 || self.ends_ms > now_ms)
+        self.stream_expires_ms > now_ms
+            && (self.channel_ends_ms == 0 || self.channel_ends_ms > now_ms)
     }
 
     /// Returns whether this is the stream of a temporary channel that has not ended.
     pub(super) fn is_ending(&self, now_ms: u64) -> bool {
-        self.ends_ms > 0 && self.is_alive(now_ms)
+        self.channel_ends_ms > 0 && self.is_alive(now_ms)
     }
 
     /// The top that the next record starts from: this one, or a new epoch if it has expired.
@@ -77,19 +78,19 @@ impl StreamTop {
         new_epoch: impl FnOnce() -> Arc<str>,
     ) -> StreamTop {
         if self.is_alive(now_ms) {
-            return StreamTop { accepted_ms: now_ms, expires_ms: 0, ..self.clone() };
+            return StreamTop { accepted_ms: now_ms, publication_expires_ms: 0, ..self.clone() };
         }
         StreamTop {
             sequence: self.sequence,
             epoch: new_epoch(),
-            base: 1,
+            first_retained: 1,
             accepted_ms: now_ms,
             ..StreamTop::default()
         }
     }
 
-    pub(super) fn keep_for(&mut self, now_ms: u64, ttl_ms: u64) {
-        self.until_ms = self.until_ms.max(now_ms.saturating_add(ttl_ms));
+    pub(super) fn extend_stream(&mut self, now_ms: u64, ttl_ms: u64) {
+        self.stream_expires_ms = self.stream_expires_ms.max(now_ms.saturating_add(ttl_ms));
     }
 
     pub(super) fn is_stale(&self, options: &PublishOptions) -> bool {
@@ -106,14 +107,20 @@ impl Record {
         let kind = match kind {
             RecordKind::Plain => "plain",
             RecordKind::Retained => "retained",
-            RecordKind::Noted => "noted",
-            RecordKind::Mark => "mark",
+            RecordKind::VersionOnly => "noted",
+            RecordKind::StateOnly => "mark",
         };
         out.put_slice(b"t1 ");
         out.put_slice(kind.as_bytes());
         if kind != "plain" {
-            let numbers =
-                [top.offset, top.base, top.until_ms, top.expires_ms, top.accepted_ms, top.version];
+            let numbers = [
+                top.offset,
+                top.first_retained,
+                top.stream_expires_ms,
+                top.publication_expires_ms,
+                top.accepted_ms,
+                top.version,
+            ];
             out.put_u8(b' ');
             out.put_slice(subject::token(&top.epoch).as_bytes());
             for number in numbers {
@@ -122,8 +129,10 @@ impl Record {
             }
             out.put_u8(b' ');
             out.put_slice(subject::token(&top.version_epoch).as_bytes());
-            if top.ends_ms > 0 {
-                out.put_slice(format!(" {} {}", top.began_ms, top.ends_ms).as_bytes());
+            if top.channel_ends_ms > 0 {
+                out.put_slice(
+                    format!(" {} {}", top.channel_began_ms, top.channel_ends_ms).as_bytes(),
+                );
             }
         }
         out.put_u8(b'\n');
@@ -143,8 +152,8 @@ impl Record {
         let kind = match words.next()? {
             "plain" => RecordKind::Plain,
             "retained" => RecordKind::Retained,
-            "noted" => RecordKind::Noted,
-            "mark" => RecordKind::Mark,
+            "noted" => RecordKind::VersionOnly,
+            "mark" => RecordKind::StateOnly,
             _ => return None,
         };
         let mut top = StreamTop { sequence, ..StreamTop::default() };
@@ -152,9 +161,9 @@ impl Record {
             top.epoch = subject::text(words.next()?)?.into();
             for number in [
                 &mut top.offset,
-                &mut top.base,
-                &mut top.until_ms,
-                &mut top.expires_ms,
+                &mut top.first_retained,
+                &mut top.stream_expires_ms,
+                &mut top.publication_expires_ms,
                 &mut top.accepted_ms,
                 &mut top.version,
             ] {
@@ -162,7 +171,8 @@ impl Record {
             }
             top.version_epoch = subject::text(words.next()?)?;
             if let Some(began) = words.next() {
-                (top.began_ms, top.ends_ms) = (began.parse().ok()?, words.next()?.parse().ok()?);
+                (top.channel_began_ms, top.channel_ends_ms) =
+                    (began.parse().ok()?, words.next()?.parse().ok()?);
             }
         }
         let event = match &message[end + 1..] {
@@ -237,25 +247,25 @@ mod tests {
             sequence: 9,
             epoch: "e 1".into(),
             offset: 7,
-            base: 3,
-            until_ms: u64::MAX,
-            expires_ms: 5,
+            first_retained: 3,
+            stream_expires_ms: u64::MAX,
+            publication_expires_ms: 5,
             accepted_ms: 4,
             version: u64::MAX,
             version_epoch: "a b\n".into(),
             ..StreamTop::default()
         };
         let event = Some(PushEvent::Publication(Arc::new(publication)));
-        for kind in [RecordKind::Retained, RecordKind::Noted] {
+        for kind in [RecordKind::Retained, RecordKind::VersionOnly] {
             let record = Record { kind, top: top.clone(), event: event.clone() };
             let back = Record::decode(&record.encode(&"c".into()), 9).unwrap();
             assert_eq!((back.kind, &back.top, &back.event), (kind, &top, &event));
         }
-        let mark = Record { kind: RecordKind::Mark, top: top.clone(), event: None };
+        let mark = Record { kind: RecordKind::StateOnly, top: top.clone(), event: None };
         let back = Record::decode(&mark.encode(&"c".into()), 9).unwrap();
-        assert_eq!((back.kind, &back.top, back.event), (RecordKind::Mark, &top, None));
-        let top = StreamTop { began_ms: 2, ends_ms: 8, ..top };
-        let record = Record { kind: RecordKind::Mark, top: top.clone(), event: None };
+        assert_eq!((back.kind, &back.top, back.event), (RecordKind::StateOnly, &top, None));
+        let top = StreamTop { channel_began_ms: 2, channel_ends_ms: 8, ..top };
+        let record = Record { kind: RecordKind::StateOnly, top: top.clone(), event: None };
         assert_eq!(Record::decode(&record.encode(&"c".into()), 9).unwrap().top, top);
         for foreign in ["", "{}", "t1 retained\n", "t1 odd\n", "t2 mark e 1 1 1 1 1 1 =\n"] {
             assert!(Record::decode(&Bytes::from(foreign), 1).is_none(), "{foreign:?}");

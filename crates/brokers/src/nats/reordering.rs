@@ -3,14 +3,14 @@
 //!
 //! NATS republishes a stored message from the task of its publisher, so that of two messages stored
 //! at the same time the later one may arrive first. Each carries the sequence of the one before it.
-//! Invariant: no message is held back longer than [`TURN_WAIT`], and at most [`HELD_MAX`] messages
-//! are: a message that does not arrive was lost, and shows as a gap.
+//! Invariant: no message is held back longer than [`REORDER_WAIT`], and at most [`HELD_MAX`]
+//! messages with [`HELD_BYTES_MAX`] bytes are: a message that does not arrive was lost, and shows as
+//! a gap.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use tokio::time::Instant;
-
-use crate::limits::{HELD_MAX, TURN_WAIT};
+use crate::limits::{HELD_BYTES_MAX, HELD_MAX, REORDER_WAIT};
 
 /// See the module.
 pub(super) struct Reordering<T> {
@@ -18,6 +18,8 @@ pub(super) struct Reordering<T> {
     last: u64,
     /// By sequence; a message without one follows the newest that arrived before it.
     held: BTreeMap<(u64, usize), Held<T>>,
+    /// Bytes of the messages held back.
+    held_bytes: usize,
 }
 
 /// The sequences of a message within its subject. For a message that was not stored both are zero.
@@ -32,45 +34,55 @@ pub(super) struct MessageSequence {
 struct Held<T> {
     after: u64,
     due: Instant,
+    bytes: usize,
     item: T,
 }
 
 impl<T> Default for Reordering<T> {
     fn default() -> Reordering<T> {
-        Reordering { last: 0, held: BTreeMap::new() }
+        Reordering { last: 0, held: BTreeMap::new(), held_bytes: 0 }
     }
 }
 
 impl<T> Reordering<T> {
-    /// Takes a message that arrived; returns it if it is in order. [`Reordering::poll_next`] may
-    /// return more then.
-    pub(super) fn handle(&mut self, now: Instant, turn: MessageSequence, item: T) -> Option<T> {
-        let is_stored = turn.sequence > 0;
-        let is_turn = match is_stored {
-            true => self.last == 0 || turn.after <= self.last,
+    /// Takes a message that arrived, with its number of bytes; returns it if it is in order.
+    /// [`Reordering::poll_next`] may return more then.
+    pub(super) fn handle(
+        &mut self,
+        now: Instant,
+        place: MessageSequence,
+        (bytes, item): (usize, T),
+    ) -> Option<T> {
+        let is_stored = place.sequence > 0;
+        let is_next = match is_stored {
+            true => self.last == 0 || place.after <= self.last,
             false => self.held.is_empty(),
         };
-        if is_turn {
+        if is_next {
             if is_stored {
-                self.last = turn.sequence;
+                self.last = place.sequence;
             }
             return Some(item);
         }
         let behind = self.held.last_key_value().map_or(0, |(key, _)| key.0);
         let key = match is_stored {
-            true => (turn.sequence, 0),
+            true => (place.sequence, 0),
             false => (behind, self.held.len()),
         };
-        let held = Held { after: turn.after, due: now + TURN_WAIT, item };
-        self.held.insert(key, held);
+        let held = Held { after: place.after, due: now + REORDER_WAIT, bytes, item };
+        self.held_bytes += bytes;
+        if let Some(replaced) = self.held.insert(key, held) {
+            self.held_bytes -= replaced.bytes;
+        }
         None
     }
 
     /// The next message that need not be held back any longer.
     pub(super) fn poll_next(&mut self, now: Instant) -> Option<T> {
         let first = self.held.first_key_value()?.1;
-        let is_turn = first.after <= self.last || first.due <= now || self.held.len() > HELD_MAX;
-        if is_turn { self.pop() } else { None }
+        let is_full = self.held.len() > HELD_MAX || self.held_bytes > HELD_BYTES_MAX;
+        let is_next = first.after <= self.last || first.due <= now || is_full;
+        if is_next { self.pop() } else { None }
     }
 
     /// When [`Reordering::poll_next`] returns a message at the latest.
@@ -87,6 +99,7 @@ impl<T> Reordering<T> {
     pub(super) fn pop(&mut self) -> Option<T> {
         let ((sequence, _), held) = self.held.pop_first()?;
         self.last = self.last.max(sequence);
+        self.held_bytes -= held.bytes;
         Some(held.item)
     }
 }
@@ -100,8 +113,8 @@ mod tests {
     fn ordered(order: &mut Reordering<u64>, now: Instant, numbers: &[u64]) -> Vec<u64> {
         let mut ordered = Vec::new();
         for &sequence in numbers {
-            let turn = MessageSequence { sequence, after: sequence.saturating_sub(1) };
-            ordered.extend(order.handle(now, turn, sequence));
+            let place = MessageSequence { sequence, after: sequence.saturating_sub(1) };
+            ordered.extend(order.handle(now, place, (1, sequence)));
             ordered.extend(std::iter::from_fn(|| order.poll_next(now)));
         }
         ordered
@@ -125,7 +138,11 @@ mod tests {
         let mut late = std::iter::from_fn(|| order.poll_next(due));
         assert_eq!(late.by_ref().collect::<Vec<_>>(), [3, 4, 6]);
         assert_eq!(ordered(&mut order, due, &[2, 7]), [2]);
-        assert_eq!(order.poll_next(due + TURN_WAIT), Some(7), "a late message repairs the order");
+        assert_eq!(
+            order.poll_next(due + REORDER_WAIT),
+            Some(7),
+            "a late message repairs the order"
+        );
     }
 
     #[test]
@@ -135,6 +152,25 @@ mod tests {
         assert_eq!(ordered(&mut order, now, &[1]), [1]);
         assert_eq!(ordered(&mut order, now, &(3..end).collect::<Vec<_>>()), [0; 0]);
         assert_eq!(ordered(&mut order, now, &[end]).len(), HELD_MAX + 1);
+    }
+
+    #[test]
+    fn the_bytes_of_held_messages_are_bounded() {
+        let (mut order, now) = (Reordering::default(), Instant::now());
+        for sequence in [1, 3, 4, 5] {
+            let place = MessageSequence { sequence, after: sequence - 1 };
+            let now_held = order.handle(now, place, (HELD_BYTES_MAX / 2, sequence)).is_none();
+            assert_eq!(
+                (now_held, order.poll_next(now)),
+                match sequence {
+                    1 => (false, None),
+                    3 | 4 => (true, None),
+                    _ => (true, Some(3)),
+                }
+            );
+        }
+        assert_eq!((order.poll_next(now), order.poll_next(now)), (Some(4), Some(5)));
+        assert_eq!(order.held_bytes, 0);
     }
 
     #[test]

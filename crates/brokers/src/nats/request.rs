@@ -6,48 +6,36 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use engine::broker::{
-    Answer, BrokerError, BrokerEvent, BrokerReply, BrokerRequest, NodeBusRequest, PresenceRequest,
+    Answer, BrokerError, BrokerEvent, BrokerRequest, NodeBusRequest, PresenceRequest,
     PublicationsRequest, RequestId,
 };
-use tokio::time::Instant;
 use wire::protocol::{ClientInfo, Publication};
 
-use crate::limits::{ANSWER_TIMEOUT, REQUEST_OVERHEAD, REQUESTS_BYTES_MAX, REQUESTS_MAX};
+use crate::limits::{REQUEST_OVERHEAD, REQUESTS_BYTES_MAX, REQUESTS_MAX};
 use crate::{Endpoint, Inbox};
 
-/// A request with the handle for its reply.
-pub(super) struct QueuedRequest<W> {
+/// A request in a queue. When dropped unopened, it replies that the broker is unavailable.
+pub(super) struct QueuedRequest {
+    /// `None` once it is opened.
+    content: Option<(BrokerRequest, ReplyContext)>,
+}
+
+/// Where the reply to a request goes, and its share of the broker's bounds.
+pub(super) struct ReplyContext {
     pub(super) endpoint: Endpoint,
-    pub(super) what: W,
-    pub(super) reply: ReplyHandle,
-}
-
-/// A request about one channel.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a publication is the usual request, and a box would cost it an allocation"
-)]
-pub(super) enum ChannelRequest {
-    Publications(PublicationsRequest),
-    Presence(PresenceRequest),
-}
-
-impl ChannelRequest {
-    pub(super) fn channel(&self) -> &Arc<str> {
-        match self {
-            ChannelRequest::Publications(request) => request.channel(),
-            ChannelRequest::Presence(request) => request.channel(),
-        }
-    }
+    pub(super) inbox: Arc<dyn Inbox>,
+    due: Instant,
+    share: Share,
 }
 
 /// Replies to a request. When dropped without a reply, it replies that the broker is unavailable.
-pub(super) struct ReplyHandle {
-    pub(super) inbox: Arc<dyn Inbox>,
-    /// Sent when the handle is dropped; `None` for a request without a reply, or after it.
-    refusal: Option<BrokerReply>,
+pub(super) struct ReplyHandle<T: Answer> {
+    inbox: Arc<dyn Inbox>,
+    /// `None` once it has replied.
+    id: Option<RequestId<T>>,
     due: Instant,
     _share: Share,
 }
@@ -65,39 +53,68 @@ struct Share {
     bytes: usize,
 }
 
-impl QueuedRequest<BrokerRequest> {
-    /// Queues a request, or replies that the broker is overloaded. Requests without a reply are
-    /// always queued, since a dropped unsubscription would cost more than its place; only
+impl QueuedRequest {
+    /// Queues a request until `due`, or replies that the broker is overloaded. Requests without a
+    /// reply are always queued, since a dropped unsubscription would cost more than its place; only
     /// announcements are dropped.
     pub(super) fn admit(
         load: &Arc<RequestLoad>,
-        endpoint: Endpoint,
-        inbox: Arc<dyn Inbox>,
+        due: Instant,
+        (endpoint, inbox): (Endpoint, Arc<dyn Inbox>),
         what: BrokerRequest,
-    ) -> Option<QueuedRequest<BrokerRequest>> {
-        let share = Share::new(load, REQUEST_OVERHEAD + payload_length(&what));
+    ) -> Option<QueuedRequest> {
         if load.is_exceeded() {
             if let Some(refusal) = what.refuse(BrokerError::Overloaded) {
                 inbox.deliver(BrokerEvent::Reply(refusal));
                 return None;
             }
-            let is_announcement =
-                matches!(what, BrokerRequest::Publications(PublicationsRequest::Announce { .. }));
-            if is_announcement {
+            if matches!(&what, BrokerRequest::Publications(PublicationsRequest::Announce { .. })) {
                 return None;
             }
         }
-        let due = Instant::now() + ANSWER_TIMEOUT;
-        let refusal = what.refuse(BrokerError::Unavailable);
-        let reply = ReplyHandle { inbox, refusal, due, _share: share };
-        Some(QueuedRequest { endpoint, what, reply })
+        let share = Share::new(load, REQUEST_OVERHEAD + payload_length(&what));
+        let context = ReplyContext { endpoint, inbox, due, share };
+        Some(QueuedRequest { content: Some((what, context)) })
+    }
+
+    pub(super) fn what(&self) -> &BrokerRequest {
+        let (what, _) = self.content.as_ref().expect("opening consumes the request");
+        what
+    }
+
+    /// Returns whether the deadline has passed. A request without a reply has none.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        let late = |(what, context): &(BrokerRequest, ReplyContext)| {
+            context.due <= now && what.refuse(BrokerError::Unavailable).is_some()
+        };
+        self.content.as_ref().is_some_and(late)
+    }
+
+    /// From now on the caller must reply.
+    pub(super) fn open(mut self) -> (BrokerRequest, ReplyContext) {
+        self.content.take().expect("opening consumes the request")
     }
 }
 
-impl ReplyHandle {
-    pub(super) fn send<T: Answer>(mut self, id: RequestId<T>, result: Result<T, BrokerError>) {
-        self.refusal = None;
-        self.inbox.deliver(BrokerEvent::Reply(id.answer(result)));
+impl Drop for QueuedRequest {
+    fn drop(&mut self) {
+        let Some((what, context)) = self.content.take() else { return };
+        if let Some(refusal) = what.refuse(BrokerError::Unavailable) {
+            context.inbox.deliver(BrokerEvent::Reply(refusal));
+        }
+    }
+}
+
+impl ReplyContext {
+    pub(super) fn reply<T: Answer>(self, id: RequestId<T>) -> ReplyHandle<T> {
+        let ReplyContext { inbox, due, share, .. } = self;
+        ReplyHandle { inbox, id: Some(id), due, _share: share }
+    }
+}
+
+impl<T: Answer> ReplyHandle<T> {
+    pub(super) fn send(mut self, result: Result<T, BrokerError>) {
+        self.deliver(result);
     }
 
     /// The deadline, after which the caller does not wait any longer.
@@ -105,17 +122,16 @@ impl ReplyHandle {
         self.due
     }
 
-    /// Returns whether the deadline has passed. A request without a reply has none.
-    pub(super) fn is_late(&self) -> bool {
-        self.refusal.is_some() && self.due <= Instant::now()
+    fn deliver(&mut self, result: Result<T, BrokerError>) {
+        if let Some(id) = self.id.take() {
+            self.inbox.deliver(BrokerEvent::Reply(id.answer(result)));
+        }
     }
 }
 
-impl Drop for ReplyHandle {
+impl<T: Answer> Drop for ReplyHandle<T> {
     fn drop(&mut self) {
-        if let Some(refusal) = self.refusal.take() {
-            self.inbox.deliver(BrokerEvent::Reply(refusal));
-        }
+        self.deliver(Err(BrokerError::Unavailable));
     }
 }
 

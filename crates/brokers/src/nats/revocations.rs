@@ -12,8 +12,8 @@ use engine::broker::BrokerError;
 use engine::revocation::{Revocation, RevokeOutcome, Subject};
 use serde_json::json;
 
-use super::jetstream::{Ack, StoredMessage};
 use super::link::NatsLink;
+use super::stored_message::{Ack, StoredMessage};
 use super::subject::token;
 use crate::control::{decode_revocation, encode_revocation, subject_key};
 use crate::limits::{REVOCATION_CONFLICTS_MAX, REVOCATIONS_FORGOTTEN_MAX};

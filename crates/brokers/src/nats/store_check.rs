@@ -11,8 +11,8 @@ use tracing::warn;
 
 use super::availability::UnavailableCause;
 use super::generation::Generation;
-use super::jetstream::Ack;
 use super::link::NatsLink;
+use super::stored_message::Ack;
 use super::subject::Store;
 use crate::limits::ANSWER_TIMEOUT;
 
@@ -24,17 +24,20 @@ pub(super) async fn verify_store(link: &NatsLink) -> Result<(), BrokerError> {
         // Read before looking for a loss: then a loss that another node has noticed already has
         // its generation here.
         let (stored, sequence) = stored_generation(link).await?;
-        if link.generations.is_new(&stored) {
-            link.generations.begin(stored);
+        let (is_new, own) = {
+            let generations = link.generations();
+            (generations.is_new(&stored), generations.number())
+        };
+        if is_new {
+            link.begin_generation(stored);
             continue;
         }
-        let own = link.generations.number();
         if stored.number < own || has_lost(link).await? {
             warn!("NATS: the store has lost messages");
             begin_generation(link, own + 1, sequence).await?;
             continue;
         }
-        link.generations.set_verified(connection);
+        link.set_verified(connection);
         // A generation that this node could not store was stored by another node, or with delay.
         link.shared.availability.clear(UnavailableCause::Store(Store::Generation));
         return take_newest_high_water_mark(link).await;
@@ -60,15 +63,15 @@ pub(super) async fn probe_range(link: &NatsLink) -> Result<bool, BrokerError> {
 async fn store_probe(link: &NatsLink) -> Result<(u64, Bytes), BrokerError> {
     // Each payload is unique, so that it can serve as a high-water mark.
     let payload = Bytes::from(format!("t1 probe {}\n", link.new_epoch()));
-    let above = link.generations.high_water_sequence();
+    let above = link.generations().high_water_sequence();
     let stored = link.store(&link.names.probe(), None, "", payload.clone()).await?;
     let Ack::Stored(sequence) = stored else { return Err(BrokerError::Unavailable) };
-    link.note(above, sequence, &payload);
+    link.record(above, sequence, &payload);
     Ok((sequence, payload))
 }
 
 async fn has_lost(link: &NatsLink) -> Result<bool, BrokerError> {
-    let high_water_mark = link.generations.high_water_mark();
+    let high_water_mark = link.generations().high_water_mark().clone();
     if high_water_mark.sequence == 0 {
         return has_lost_before_start(link).await;
     }
@@ -87,7 +90,7 @@ async fn has_lost(link: &NatsLink) -> Result<bool, BrokerError> {
 /// At the start of a node: returns whether NATS was restarted while no node ran, so that no node
 /// has a high-water mark. Leases are kept in memory, and a restart of NATS loses all of them.
 async fn has_lost_before_start(link: &NatsLink) -> Result<bool, BrokerError> {
-    if link.generations.has_started() {
+    if link.generations().has_started() {
         return Ok(false);
     }
     let leases = link.stream_info(&link.names.presence_stream()).await?;
@@ -98,9 +101,9 @@ async fn has_lost_before_start(link: &NatsLink) -> Result<bool, BrokerError> {
 async fn begin_generation(link: &NatsLink, number: u64, after: u64) -> Result<(), BrokerError> {
     let name = link.new_epoch();
     let payload = Generation::encode(number, &name);
-    link.generations.set_started();
+    link.set_started();
     if let Ack::Stored(_) = link.store(&link.names.generation(), Some(after), "", payload).await? {
-        link.generations.begin(Generation::new(number, &name));
+        link.begin_generation(Generation::new(number, &name));
     }
     Ok(())
 }
@@ -113,11 +116,11 @@ async fn stored_generation(link: &NatsLink) -> Result<(Generation, u64), BrokerE
 
 async fn take_newest_high_water_mark(link: &NatsLink) -> Result<(), BrokerError> {
     let sequence = newest_sequence(link).await?;
-    if sequence <= link.generations.high_water_sequence() {
+    if sequence <= link.generations().high_water_sequence() {
         return Ok(());
     }
     if let Some(stored) = link.numbered(&link.names.history_stream(), sequence).await? {
-        link.note(0, stored.sequence, &stored.payload);
+        link.record(0, stored.sequence, &stored.payload);
     }
     Ok(())
 }
@@ -125,7 +128,7 @@ async fn take_newest_high_water_mark(link: &NatsLink) -> Result<(), BrokerError>
 async fn newest_sequence(link: &NatsLink) -> Result<u64, BrokerError> {
     let info = link.stream_info(&link.names.history_stream()).await?;
     if let Some(leader) = info["cluster"]["leader"].as_str() {
-        link.generations.note_leader(leader);
+        link.record_leader(leader);
     }
     last_sequence(&info)
 }

@@ -164,7 +164,7 @@ async fn verify_created(link: &NatsLink, stream: &str) -> Result<(), NatsError> 
     if stream != link.names.history_stream() {
         return Ok(());
     }
-    link.generations.set_started();
+    link.set_started();
     if store_check::probe(link).await != Ok(false) {
         return Ok(());
     }

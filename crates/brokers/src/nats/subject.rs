@@ -8,6 +8,7 @@
 //! client that sends a longer line than its `max_control_line`.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use crate::limits::{NATS_SUBJECT_MAX, NATS_SUBJECT_RESERVE};
 
@@ -19,6 +20,13 @@ pub(super) struct Names {
     pub(super) node: String,
 }
 
+/// A channel, and its name as one token of a subject.
+#[derive(Clone, Debug)]
+pub(super) struct ChannelName {
+    pub(super) channel: Arc<str>,
+    pub(super) token: Arc<str>,
+}
+
 /// A kind of messages with a stream of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Store {
@@ -27,6 +35,13 @@ pub(super) enum Store {
     Events,
     Generation,
     Revocations,
+}
+
+impl ChannelName {
+    pub(super) fn new(channel: Arc<str>) -> ChannelName {
+        let token = token(&channel).into();
+        ChannelName { channel, token }
+    }
 }
 
 impl Names {

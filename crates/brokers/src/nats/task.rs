@@ -4,8 +4,10 @@
 //! becomes unready; permanent tasks are started again.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
@@ -16,6 +18,19 @@ use crate::limits::{TASK_FAILURES_MAX, TASK_RESTART};
 #[derive(Clone)]
 pub(super) struct Tasks {
     failures: mpsc::Sender<TaskFailure>,
+}
+
+/// A kind of task of which one runs at a time: a request while it runs makes it run once more.
+#[derive(Clone, Default)]
+pub(super) struct SingleTask(Rc<Cell<SingleTaskState>>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum SingleTaskState {
+    #[default]
+    Idle,
+    Running,
+    /// It runs, and was requested again since it began.
+    Requested,
 }
 
 /// A task that has failed.
@@ -39,6 +54,29 @@ impl Tasks {
             if let Err(message) = caught(future).await {
                 tasks.report(task, message);
             }
+        });
+    }
+
+    /// Runs a task of this kind, or lets the one that runs run once more.
+    pub(super) fn spawn_single<F: Future<Output = ()> + 'static>(
+        &self,
+        task: &'static str,
+        single: &SingleTask,
+        start: impl Fn() -> F + 'static,
+    ) {
+        let single = single.clone();
+        if single.0.replace(SingleTaskState::Requested) != SingleTaskState::Idle {
+            return;
+        }
+        let tasks = self.clone();
+        tokio::task::spawn_local(async move {
+            while single.0.get() == SingleTaskState::Requested {
+                single.0.set(SingleTaskState::Running);
+                if let Err(message) = caught(async { start().await }).await {
+                    tasks.report(task, message);
+                }
+            }
+            single.0.set(SingleTaskState::Idle);
         });
     }
 

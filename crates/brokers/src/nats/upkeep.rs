@@ -28,7 +28,7 @@ pub(super) struct Upkeep {
     /// Interval between two probes of the history stream.
     probe_after: Duration,
     /// Held by the one check in progress.
-    turn: Mutex<()>,
+    checking: Mutex<()>,
     /// Another check was requested since the current one began.
     is_wanted: Cell<bool>,
     /// When the streams were last found complete.
@@ -51,7 +51,7 @@ impl Upkeep {
             options,
             presence,
             probe_after,
-            turn: Mutex::default(),
+            checking: Mutex::default(),
             is_wanted: Cell::new(false),
             seen_at: Cell::new(None),
             read_at: Cell::new(None),
@@ -100,7 +100,7 @@ impl Upkeep {
     /// retried with the next check.
     pub(super) async fn check(&self) {
         self.is_wanted.set(true);
-        let Ok(_turn) = self.turn.try_lock() else { return };
+        let Ok(_checking) = self.checking.try_lock() else { return };
         while self.is_wanted.take() {
             if let Err(error) = self.check_once().await {
                 debug!(%error, "NATS: the store is not complete yet");
@@ -111,7 +111,7 @@ impl Upkeep {
     /// After a new connection: checks until the store is complete, or the connection is lost.
     pub(super) async fn restore(&self) -> Result<(), BrokerError> {
         let connection = self.link.connection();
-        let _turn = self.turn.lock().await;
+        let _checking = self.checking.lock().await;
         // A server accepts connections some time before its JetStream works.
         self.seen_at.set(None);
         while let Err(error) = self.settle().await {
@@ -162,15 +162,20 @@ impl Upkeep {
     async fn probe(&self) -> Result<(), BrokerError> {
         let is_fresh = |at: Instant| at.elapsed() < self.probe_after;
         let availability = &self.link.shared.availability;
-        let is_refused = availability.has(UnavailableCause::Read);
+        let refusal = self.link.take_read_refusal();
+        let is_refused = refusal.is_some() || availability.has(UnavailableCause::Read);
         if !is_refused && self.read_at.get().is_some_and(is_fresh) {
             return Ok(());
         }
         // Histories are read through a consumer, which costs NATS more: only after that has failed.
         let is_readable = match is_refused {
-            true => store_check::probe_range(&self.link).await?,
-            false => store_check::probe(&self.link).await?,
+            true => store_check::probe_range(&self.link).await,
+            false => store_check::probe(&self.link).await,
         };
+        if let Some(reason) = self.link.take_read_refusal() {
+            availability.set(UnavailableCause::Read, &reason);
+        }
+        let is_readable = is_readable?;
         if is_readable {
             availability.clear(UnavailableCause::Read);
             self.read_at.set(Some(Instant::now()));

@@ -1,0 +1,72 @@
+//! Publications without the stream whose arrival at the server is not certain yet.
+//!
+//! Invariant: each is answered once, when an echo that was sent after it has returned or failed, or
+//! when its publisher does not wait any longer.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use engine::broker::BrokerError;
+use wire::protocol::StreamPosition;
+
+use super::ChannelAction;
+use crate::nats::request::ReplyHandle;
+
+/// Publications without the stream that were handed to the connection, in their order. An echo that
+/// was sent after them shows that the server has handled them.
+#[derive(Default)]
+pub(super) struct UnconfirmedPublications {
+    /// Each with the number of its echo; bounded by [`crate::limits::REQUESTS_MAX`].
+    waiting: VecDeque<(u64, ReplyHandle<StreamPosition>)>,
+    /// Number of the next echo.
+    next: u64,
+    /// The next echo has publications to confirm.
+    is_wanted: bool,
+}
+
+impl UnconfirmedPublications {
+    /// Adds a publication that was handed to the connection.
+    pub(super) fn add(&mut self, reply: ReplyHandle<StreamPosition>) {
+        self.waiting.push_back((self.next, reply));
+        self.is_wanted = true;
+    }
+
+    /// Asks for one echo for all publications since the last one.
+    pub(super) fn poll_confirm(&mut self) -> Option<ChannelAction> {
+        if !std::mem::take(&mut self.is_wanted) {
+            return None;
+        }
+        let number = self.next;
+        self.next += 1;
+        Some(ChannelAction::Confirm { number })
+    }
+
+    /// Handles the outcome of an echo. One that has returned confirms what was sent before the
+    /// earlier echoes too.
+    pub(super) fn handle(&mut self, number: u64, result: Result<(), BrokerError>) {
+        if let Err(error) = result {
+            let waiting = std::mem::take(&mut self.waiting).into_iter();
+            let (failed, others) = waiting.partition(|(echo, _)| *echo == number);
+            self.waiting = others;
+            let failed: VecDeque<_> = failed;
+            return failed.into_iter().for_each(|(_, reply)| reply.send(Err(error)));
+        }
+        while let Some((_, reply)) = self.waiting.pop_front_if(|(echo, _)| *echo <= number) {
+            reply.send(Ok(StreamPosition::default()));
+        }
+    }
+
+    /// Drops the publications whose publisher does not wait any longer, which replies that the
+    /// broker is unavailable.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.waiting.pop_front_if(|(_, reply)| reply.due() <= now).is_some() {}
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.waiting.front().map(|(_, reply)| reply.due())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && !self.is_wanted
+    }
+}
