@@ -9,7 +9,7 @@ use super::Unknown;
 use super::mistakes::{Place, WarningKind, closest};
 use super::raw_config::RawConfig;
 use super::table::{
-    Entry, entry, flat, lists, meant, path_in_item, path_of, section_of, variable, variables,
+    Entry, entry, flat, lists, meant, path_of, paths_in_item, section_of, variable, variables,
 };
 
 /// Prefix of variables of this server.
@@ -100,19 +100,43 @@ fn setting(raw: &RawConfig, rest: &str) -> Option<String> {
 
 /// The path of an option of one item of a list: `CHANNEL_NAMESPACES_<NAME>_<OPTION>`.
 fn option_of_group(raw: &RawConfig, list: &str, rest: &str) -> Option<String> {
-    let rest = rest.strip_prefix(&*variable(list))?.strip_prefix('_')?;
-    let groups = raw.value(list)?.as_array()?;
-    let options = groups.iter().enumerate().filter_map(|(index, group)| {
-        let name = group.get("name")?.as_str().filter(|name| !name.is_empty())?;
-        let option = rest.strip_prefix(&*in_variables(name))?.strip_prefix('_')?;
+    let groups = groups_of(raw, list, rest);
+    let options = groups.iter().filter_map(|(index, name, option)| {
         let path = match entry(list) {
-            Some(Entry::List(_)) => path_in_item(list, option)?.to_owned(),
+            Some(Entry::List(_)) => {
+                paths_in_item(list).find(|path| variable(path) == *option)?.to_owned()
+            }
             _ => option.to_lowercase(),
         };
         Some((name.len(), format!("{list}[{index}].{path}")))
     });
     // Of "chat" and "chat_room", the longer name takes precedence if both match.
     options.max_by_key(|(length, _)| *length).map(|(_, path)| path)
+}
+
+/// The items of a list that a variable may name: the index, the name in variables, and what follows
+/// the name.
+fn groups_of<'r>(raw: &RawConfig, list: &str, rest: &'r str) -> Vec<(usize, String, &'r str)> {
+    let rest = rest.strip_prefix(&*variable(list)).and_then(|rest| rest.strip_prefix('_'));
+    let groups = raw.value(list).and_then(Value::as_array).into_iter().flatten().enumerate();
+    let named = groups.filter_map(|(index, group)| {
+        let name = group.get("name")?.as_str().filter(|name| !name.is_empty())?;
+        let name = in_variables(name);
+        let option = rest?.strip_prefix(&*name)?.strip_prefix('_')?;
+        Some((index, name, option))
+    });
+    named.collect()
+}
+
+/// The variable of an item that was probably meant.
+fn near_in_group(raw: &RawConfig, rest: &str) -> Option<String> {
+    lists().find_map(|list| {
+        let options: Vec<String> = paths_in_item(list).map(variable).collect();
+        groups_of(raw, list, rest).into_iter().find_map(|(_, name, option)| {
+            let near = closest(option, options.iter().map(String::as_str))?;
+            Some(format!("{}_{name}_{near}", variable(list)))
+        })
+    })
 }
 
 /// The name of an item as part of the name of a variable.
@@ -127,15 +151,16 @@ fn warn_unknown(raw: &mut RawConfig, (name, text): (&str, &str), rest: &str, unk
         let meant = meant.map(|key| format!("; did you mean {prefix}{key}?"));
         format!("{section} is a section{}", meant.unwrap_or_default())
     });
-    let text = of_section.unwrap_or_else(|| no_setting(prefix, rest));
+    let text = of_section.unwrap_or_else(|| no_setting(raw, prefix, rest));
     match unknown {
         Unknown::Warning => raw.warn(WarningKind::UnknownKey, name, text),
         Unknown::Mistake => raw.mistake(name, text),
     }
 }
 
-fn no_setting(prefix: &str, rest: &str) -> String {
-    let near = closest(rest, variables()).map(str::to_owned);
+fn no_setting(raw: &RawConfig, prefix: &str, rest: &str) -> String {
+    let near = near_in_group(raw, rest);
+    let near = near.or_else(|| closest(rest, variables()).map(str::to_owned));
     let near = near.or_else(|| flat(rest).map(variable));
     let near = near.map(|near| format!("; did you mean {prefix}{near}?"));
     let list = lists().find(|list| rest.starts_with(&*format!("{}_", variable(list))));

@@ -238,45 +238,44 @@ macro_rules! section {
             $(pub(crate) $flat: $flat_type,)?
         }
 
-        impl $crate::config::schema::Section for $name {
-            const SCHEMA: &'static $crate::config::schema::Schema =
-                &$crate::config::schema::Schema {
-                    title: $crate::config::schema::section!(@title $($title)?),
+        const _: () = {
+            use $crate::config::schema;
+
+            impl schema::Section for $name {
+                const SCHEMA: &'static schema::Schema = &schema::Schema {
+                    title: schema::section!(@title $($title)?),
                     fields: &[
-                        $($crate::config::schema::Field {
-                            name: $crate::config::schema::name_of(stringify!($field)),
-                            kind: $crate::config::schema::section!(
-                                @kind $type $(, $default, $doc)?
-                            ),
+                        $(schema::Field {
+                            name: schema::name_of(stringify!($field)),
+                            kind: schema::section!(@kind $type $(, $default, $doc)?),
                         },)*
-                        $($crate::config::schema::Field {
+                        $(schema::Field {
                             name: "",
-                            kind: $crate::config::schema::FieldKind::Flat(
-                                <$flat_type as $crate::config::schema::Section>::SCHEMA,
+                            kind: schema::FieldKind::Flat(
+                                <$flat_type as schema::Section>::SCHEMA,
                             ),
                         },)?
                     ],
                 };
 
-            fn read(path: &str, value: &serde_json::Value) -> Self {
-                let mut fields = Self::SCHEMA.fields.iter();
-                let mut next = || fields.next().expect("a field of this section");
-                Self {
-                    $($field: $crate::config::schema::section!(
-                        @read (path, value, next()) $type $(, $default)?
-                    ),)*
-                    $($flat: <$flat_type as $crate::config::schema::Section>::read(path, value),)?
+                fn read(path: &str, value: &serde_json::Value) -> Self {
+                    let mut fields = Self::SCHEMA.fields.iter();
+                    let mut next = || fields.next().expect("a field of this section");
+                    Self {
+                        $($field: schema::section!(@read (path, value, next()) $type $(, $default)?),)*
+                        $($flat: <$flat_type as schema::Section>::read(path, value),)?
+                    }
                 }
             }
-        }
+        };
     };
     (@title) => { None };
     (@title $title:literal) => { Some($title) };
     (@type $type:ty) => { $type };
     (@type $type:ty, $default:tt) => { $crate::config::schema::Setting<$type> };
-    (@kind $type:ty) => { <$type as $crate::config::schema::Member>::KIND };
+    (@kind $type:ty) => { <$type as schema::Member>::KIND };
     (@kind $type:ty, $default:tt, $doc:literal) => {
-        $crate::config::schema::FieldKind::Option($crate::config::schema::Key {
+        schema::FieldKind::Option(schema::Key {
             kind: <$type as $crate::config::kind::OptionValue>::KIND,
             default: stringify!($default),
             doc: $doc,
@@ -284,13 +283,13 @@ macro_rules! section {
     };
     (@read ($path:expr, $value:expr, $field:expr) $type:ty) => {{
         let field = $field;
-        <$type as $crate::config::schema::Member>::read(
-            &$crate::config::schema::join($path, field.name),
+        <$type as schema::Member>::read(
+            &schema::join($path, field.name),
             &$value[field.name],
         )
     }};
     (@read ($path:expr, $value:expr, $field:expr) $type:ty, $default:tt) => {
-        $crate::config::schema::Setting::read($path, $value, $field)
+        schema::Setting::read($path, $value, $field)
     };
 }
 pub(crate) use section;

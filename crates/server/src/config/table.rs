@@ -157,14 +157,13 @@ pub(super) fn path_of(variable: &str) -> Option<&'static str> {
     TABLE.variables.get(variable).map(|path| &**path)
 }
 
-/// The path in an item of a list of the part of a variable that follows the name of the item.
-pub(super) fn path_in_item(list: &str, option: &str) -> Option<&'static str> {
+/// The paths of all options in an item of a list, from the item.
+pub(super) fn paths_in_item(list: &str) -> impl Iterator<Item = &'static str> {
     let item = format!("{list}[].");
-    let mut paths = TABLE.entries.iter().filter_map(|(path, entry)| match entry {
+    TABLE.entries.iter().filter_map(move |(path, entry)| match entry {
         Entry::Section => None,
         _ => path.strip_prefix(&*item),
-    });
-    paths.find(|path| variable(path) == option)
+    })
 }
 
 /// The paths of all lists of sections that are in no list.

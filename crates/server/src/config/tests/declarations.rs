@@ -129,7 +129,7 @@ fn mistakes_name_the_key_and_its_place() {
         test_services[0].timeout (line 3): expected a time such as "10s", "1m30s" or "250ms", not "soon"
         test_services[0].tls.enabled (line 6): expected true or false, not "maybe"
         test_services[1] (line 8): expected an item with a name and options
-        TIDINGS_TEST_SERVICES_ONE_TIMEOOT: there is no such setting; the items must be listed in TIDINGS_TEST_SERVICES, and have no option of this name
+        TIDINGS_TEST_SERVICES_ONE_TIMEOOT: there is no such setting; did you mean TIDINGS_TEST_SERVICES_ONE_TIMEOUT?
         test_services[0].tls.key_pm (line 7): there is no such key; did you mean key_pem?"#]].assert_eq(&messages(raw));
 }
 
