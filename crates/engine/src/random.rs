@@ -45,16 +45,20 @@ impl Random {
     pub fn uuid(&mut self) -> String {
         let high = (self.next_u64() & !0xF000) | 0x4000;
         let low = (self.next_u64() & !(0b11 << 62)) | (0b10 << 62);
-        format!(
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            high >> 32,
-            (high >> 16) & 0xFFFF,
-            high & 0xFFFF,
-            low >> 48,
-            low & 0xFFFF_FFFF_FFFF
-        )
+        let number = u128::from(high) << 64 | u128::from(low);
+        // One for each connection: not by the machinery of `format!`.
+        let mut text = String::with_capacity(36);
+        for digit in 0..32 {
+            if matches!(digit, 8 | 12 | 16 | 20) {
+                text.push('-');
+            }
+            text.push(HEX_DIGITS[(number >> (124 - 4 * digit)) as usize & 0xF] as char);
+        }
+        text
     }
 }
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {
@@ -67,6 +71,11 @@ mod tests {
         assert_eq!(id, two.uuid());
         assert_ne!(id, other.uuid());
         assert_eq!(id.len(), 36);
+        let is_of_form = |(at, digit): (usize, char)| match at {
+            8 | 13 | 18 | 23 => digit == '-',
+            _ => matches!(digit, '0'..='9' | 'a'..='f'),
+        };
+        assert!(id.chars().enumerate().all(is_of_form), "{id}");
         assert_eq!(id.as_bytes()[14], b'4');
         assert!(matches!(id.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
         assert!((0..1000).all(|_| one.below(10) < 10));

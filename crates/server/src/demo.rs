@@ -104,7 +104,7 @@ pub(crate) async fn run_ticker(
             symbol,
             price: cents(prices[index]),
             change: cents(prices[index] - start),
-            time: clock.now().unix_ms,
+            time: clock.unix_ms(),
         };
         let publication = Publication {
             data: serde_json::to_vec(&quote).expect("numbers and texts are JSON").into(),

@@ -81,7 +81,7 @@ pub async fn examine(config: &Config, warnings: &[Warning]) -> Vec<Finding> {
     let of_configuration = |one: &Warning| Finding::warning(&*one.key, &*one.text, "");
     let mut findings: Vec<Finding> = warnings.iter().map(of_configuration).collect();
     let system = System::new(Path::new("/"));
-    findings.extend(system.examine(config, clock.now().unix_ms));
+    findings.extend(system.examine(config, clock.unix_ms()));
     findings.push(reachability::ports(config).await);
     findings.extend(reachability::certificate(config));
     findings.extend(reachability::key_sets(config).await);

@@ -102,7 +102,7 @@ impl Revoked {
     }
 
     fn now_s(&self) -> i64 {
-        self.clock.now().unix_ms / 1000
+        self.clock.unix_ms() / 1000
     }
 
     /// Poisoning is ignored: a panic never interrupts a change halfway.

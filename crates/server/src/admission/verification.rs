@@ -111,7 +111,7 @@ impl Verifiers {
         loop {
             let task = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(task) = task else { return };
-            let now = clock.now().unix_ms / 1000;
+            let now = clock.unix_ms() / 1000;
             if !self.of(task.check.kind).needs_fetch(&task.check.token, now) {
                 self.answer(&task, clock);
             } else if let Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) =
@@ -125,7 +125,7 @@ impl Verifiers {
 
     /// Verifies a token and sends the verdict to its worker.
     fn answer(&self, task: &Task, clock: ServerClock) {
-        let unix_ms = clock.now().unix_ms;
+        let unix_ms = clock.unix_ms();
         let Task { check: TokenCheck { key, kind, token }, inbox } = task;
         let verify = || self.verify(unix_ms, *kind, token);
         let judgement = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| {

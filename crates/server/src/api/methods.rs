@@ -132,7 +132,7 @@ impl ApiState {
         let publication = Publication {
             data,
             tags: request.tags.iter().map(|(key, tag)| (key.clone(), tag.clone())).collect(),
-            time: self.clock.now().unix_ms,
+            time: self.clock.unix_ms(),
             ..Publication::default()
         };
         let channel = name.into();
@@ -144,7 +144,7 @@ impl ApiState {
         let request: request::Subscribe = read(params)?;
         view(call, &self.node.rules(), &request.channel)?;
         let expire_at = Some(request.expire_at).filter(|at| *at > 0);
-        if expire_at.is_some_and(|at| at <= self.clock.now().unix_ms / 1000) {
+        if expire_at.is_some_and(|at| at <= self.clock.unix_ms() / 1000) {
             return Err(ErrorCode::Expired.into());
         }
         let grant = SubscriptionGrant {
@@ -330,9 +330,8 @@ impl ApiState {
         json(&response::ChannelResponse {
             channel: &channel,
             tier,
-            created: ttl.map(|ttl| {
-                self.clock.now().unix_ms - i64::try_from(ttl.age_ms).unwrap_or(i64::MAX)
-            }),
+            created: ttl
+                .map(|ttl| self.clock.unix_ms() - i64::try_from(ttl.age_ms).unwrap_or(i64::MAX)),
             ttl: ttl.map(|ttl| ttl.left_ms.div_ceil(1000)),
             num_clients: answers.iter().sum(),
             num_nodes: answers.iter().filter(|clients| **clients > 0).count(),

@@ -118,7 +118,7 @@ impl ApiState {
     }
 
     fn now_s(&self) -> i64 {
-        self.clock.now().unix_ms / 1000
+        self.clock.unix_ms() / 1000
     }
 }
 

@@ -151,7 +151,7 @@ impl Node {
     }
 
     pub(crate) fn uptime_seconds(&self) -> u64 {
-        self.clock.now().monotonic_ms / 1000
+        self.clock.monotonic_ms() / 1000
     }
 
     pub(crate) fn is_ready(&self) -> bool {

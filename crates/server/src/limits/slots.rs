@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
 
-use self::idle_list::{IdleList, Links};
+use self::idle_list::{IdleList, Neighbours};
 use crate::client_address::AddressPrefix;
 
 /// Slots of one kind of connections.
@@ -77,7 +77,7 @@ struct Entry {
     bytes: usize,
     is_idle: bool,
     is_known: bool,
-    links: Links,
+    neighbours: Neighbours,
     evict: Arc<dyn Evict>,
 }
 
@@ -207,7 +207,7 @@ impl State {
             bytes: 0,
             is_idle: true,
             is_known: false,
-            links: Links::default(),
+            neighbours: Neighbours::default(),
             evict,
         });
         self.link(index);

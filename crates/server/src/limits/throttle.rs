@@ -60,7 +60,7 @@ impl Throttle {
     }
 
     fn take_at(&self, rate: Rate, bucket: Bucket, name: &[u8]) -> Result<(), Limited> {
-        let taken = self.buckets.take(self.clock.now().monotonic_ms, rate, bucket, name);
+        let taken = self.buckets.take(self.clock.monotonic_ms(), rate, bucket, name);
         if taken.is_err() {
             self.counts.limited(bucket);
         }

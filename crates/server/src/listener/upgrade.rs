@@ -127,7 +127,7 @@ impl Sockets {
         }
         accepted.deflate = accepted.deflate.filter(|_| self.allows_deflate);
         let user = self.user(request)?;
-        let now_ms = self.clock.now().monotonic_ms;
+        let now_ms = self.clock.monotonic_ms();
         let unauthenticated = self.admission.handshake(now_ms, address).ok_or_else(|| {
             let text = "too many connections; try again later";
             (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())

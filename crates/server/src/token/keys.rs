@@ -45,6 +45,11 @@ impl StaticKeys {
         }
     }
 
+    /// Whether a public key for any algorithm is configured.
+    pub(super) fn has_public_keys(&self) -> bool {
+        self.rsa.is_some() || self.ecdsa.is_some()
+    }
+
     /// Whether a public key for this algorithm is configured.
     pub(super) fn has_public_key(&self, algorithm: Algorithm) -> bool {
         [&self.rsa, &self.ecdsa].into_iter().flatten().any(|key| key.supports(algorithm))

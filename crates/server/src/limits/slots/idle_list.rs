@@ -1,4 +1,4 @@
-//! A list of idle connections, the oldest first. The links are stored in the entries, so that a
+//! A list of idle connections, the oldest first. Neighbours are stored in the entries, so that a
 //! connection enters and leaves in constant time and without an allocation.
 //!
 //! Invariant: an entry is in at most one list, and a list contains each of its entries once.
@@ -17,7 +17,7 @@ pub(super) struct IdleList {
 
 /// Neighbours of an entry in its list.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Links {
+pub(super) struct Neighbours {
     older: Option<usize>,
     newer: Option<usize>,
 }
@@ -33,9 +33,9 @@ impl IdleList {
 
     /// Adds an entry that is in no list.
     pub(super) fn push(&mut self, entries: &mut Slab<Entry>, index: usize) {
-        entries[index].links = Links { older: self.newest, newer: None };
+        entries[index].neighbours = Neighbours { older: self.newest, newer: None };
         match self.newest {
-            Some(newest) => entries[newest].links.newer = Some(index),
+            Some(newest) => entries[newest].neighbours.newer = Some(index),
             None => self.oldest = Some(index),
         }
         self.newest = Some(index);
@@ -44,13 +44,13 @@ impl IdleList {
 
     /// Removes an entry that is in this list.
     pub(super) fn remove(&mut self, entries: &mut Slab<Entry>, index: usize) {
-        let Links { older, newer } = entries[index].links;
+        let Neighbours { older, newer } = entries[index].neighbours;
         match older {
-            Some(older) => entries[older].links.newer = newer,
+            Some(older) => entries[older].neighbours.newer = newer,
             None => self.oldest = newer,
         }
         match newer {
-            Some(newer) => entries[newer].links.older = older,
+            Some(newer) => entries[newer].neighbours.older = older,
             None => self.newest = older,
         }
         self.length -= 1;

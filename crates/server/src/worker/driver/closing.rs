@@ -23,7 +23,7 @@ use crate::worker::sandbox;
 impl Driver {
     pub(super) fn close(&mut self, key: SessionKey, disconnect: &Disconnect) {
         let (user, client) = self.identity_of(key);
-        let now_ms = self.parts.clock.now().monotonic_ms;
+        let now_ms = self.parts.clock.monotonic_ms();
         let Some(connection) = self.connection(key) else {
             return;
         };
@@ -80,7 +80,7 @@ impl Driver {
 
     /// Closes the socket when everything is written; both close frames are sent or not needed.
     pub(super) fn finish(&mut self, key: SessionKey) {
-        let now_ms = self.parts.clock.now().monotonic_ms;
+        let now_ms = self.parts.clock.monotonic_ms();
         self.close_deadlines.push_back((now_ms + CLOSE_TIMEOUT_MS, key));
         self.flush(key);
     }
@@ -90,7 +90,7 @@ impl Driver {
     /// that reads the end of the stream before it has sent its close frame reports 1006. A peer
     /// that has closed as well sends nothing more, so that usually the socket is closed at once.
     pub(super) fn linger(&mut self, key: SessionKey) {
-        let now_ms = self.parts.clock.now().monotonic_ms;
+        let now_ms = self.parts.clock.monotonic_ms();
         let Some(connection) = self.connection(key) else { return };
         // The session has ended, so its permit is released before the peer can see the end of the
         // stream and reconnect. A connection that was never admitted keeps its slot until its
