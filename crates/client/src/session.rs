@@ -35,7 +35,8 @@ pub use event::{
 };
 pub use options::{SessionOptions, SubscriptionOptions, TokenSource};
 pub use random::RandomSource;
-pub use reason::{Reason, is_reconnect, is_resubscribe};
+pub use reason::{Reason, is_reconnect};
+pub use wire::protocol::codes::is_resubscribe;
 
 use crate::error::{CallError, SubscribeError, TokenError, TransportError};
 use crate::limits::OUTGOING_BYTES_MAX;

@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use wire::protocol::{
-    ConnectRequest, ConnectResult, ErrorReply, Push, PushEvent, Reply, ReplyBody, Request,
+    ConnectRequest, ConnectResult, DisconnectCode, ErrorReply, Push, PushEvent, Reply, ReplyBody,
+    Request,
 };
 
 use super::backoff::has_lived;
@@ -20,7 +21,7 @@ use super::message_stream::{Item, MessageStream};
 use super::options::SessionOptions;
 use super::outputs::{PendingReply, SessionOutputs, Timer};
 use super::random::Randomness;
-use super::reason::{self, Reason, TOKEN_EXPIRED, is_reconnect, is_retried};
+use super::reason::{self, Reason, is_reconnect, is_retried, is_token_expired};
 use super::server_subscriptions::{ServerSubscriptions, TooMany};
 use super::subscriptions::Subscriptions;
 use crate::error::{CallError, TokenError, TransportError};
@@ -294,7 +295,7 @@ impl SessionCore {
         if !is_retried(&error) {
             return self.end(Reason::of_server(error.code, &error.message));
         }
-        if error.code == TOKEN_EXPIRED {
+        if is_token_expired(&error) {
             self.credential.expire();
             if self.credential.is_exhausted() {
                 return self.end(Reason::of_server(error.code, &error.message));
@@ -326,7 +327,7 @@ impl SessionCore {
             0..3000 => Reason::TRANSPORT_CLOSED,
             code => Reason::of_server(code, text),
         };
-        if code == STATE_INVALIDATED {
+        if code == u32::from(DisconnectCode::StateInvalidated.number()) {
             self.credential.invalidate();
             self.subscriptions.invalidate();
             self.server_subscriptions.invalidate();
@@ -592,6 +593,3 @@ impl SessionCore {
 fn failed(error: TransportError) -> Event {
     Event::Failed(Failure::Transport(error))
 }
-
-/// The disconnect code that makes token and positions void (§1.18).
-const STATE_INVALIDATED: u32 = 3014;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use wire::protocol::ErrorReply;
+use wire::protocol::{ErrorCode, ErrorReply, codes};
 
 /// Why a connection or a subscription changed its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,16 +65,11 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Whether a client reconnects after a connection was closed with this code (§1.18, §1.20).
+/// Whether a client reconnects after a connection was closed with this code: not after a final code
+/// of the server, nor after the WebSocket code for a message that is too big (§1.20).
 #[must_use]
 pub fn is_reconnect(code: u32) -> bool {
-    !matches!(code, CLOSE_TOO_BIG | 3500..=3999 | 4500..=4999)
-}
-
-/// Whether a client subscribes again after the server ended a subscription with this code (§1.19).
-#[must_use]
-pub fn is_resubscribe(code: u32) -> bool {
-    code >= 2500
+    code != CLOSE_TOO_BIG && codes::is_reconnect(code)
 }
 
 /// The WebSocket code for a message that is too big (RFC 6455 §7.4.1).
@@ -82,24 +77,21 @@ pub(super) const CLOSE_TOO_BIG: u32 = 1009;
 
 /// Whether a refused connect, subscribe or refresh command is tried again (§1.20).
 pub(super) fn is_retried(error: &ErrorReply) -> bool {
-    error.code < 100 || error.temporary || error.code == TOKEN_EXPIRED
+    error.code < 100 || error.temporary || is_token_expired(error)
 }
 
-/// The error code that asks for another token (§1.17).
-pub(super) const TOKEN_EXPIRED: u32 = 109;
+/// Whether the server asks for another token.
+pub(super) fn is_token_expired(error: &ErrorReply) -> bool {
+    error.code == ErrorCode::TokenExpired.number()
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn codes_give_the_advice_of_the_tables() {
-        for code in [0, 1000, 1006, 2999, 3000, 3014, 3499, 4000, 4499, 5000, u32::MAX] {
-            assert!(is_reconnect(code), "{code}");
-        }
-        for code in [1009, 3500, 3509, 3999, 4500, 4999] {
-            assert!(!is_reconnect(code), "{code}");
-        }
-        assert!(!is_resubscribe(2000) && !is_resubscribe(2499) && is_resubscribe(2500));
+    fn a_message_that_is_too_big_is_final_as_are_final_codes() {
+        assert!(is_reconnect(1000) && is_reconnect(3014) && is_reconnect(5000));
+        assert!(!is_reconnect(1009) && !is_reconnect(3500) && !is_reconnect(4500));
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wire::protocol::codes::{UnsubscribeCode, is_resubscribe};
 use wire::protocol::{
     ErrorReply, Publication, Request, StreamPosition, SubRefreshRequest, SubscribeRequest,
     SubscribeResult,
@@ -20,7 +21,7 @@ use super::event::{Event, Failure, Subscribed, SubscriptionOrigin, TokenRequestI
 use super::options::SubscriptionOptions;
 use super::outputs::{PendingReply, SessionOutputs, Timer};
 use super::position::Tracker;
-use super::reason::{Reason, TOKEN_EXPIRED, is_resubscribe, is_retried};
+use super::reason::{Reason, is_retried, is_token_expired};
 use crate::error::{SubscribeError, TokenError};
 use crate::limits::SUB_REFRESH_RETRY;
 
@@ -238,7 +239,7 @@ impl Subscriptions {
         if !is_retried(error) {
             return self.end(channel, Reason::of_server(error.code, &error.message), out);
         }
-        if error.code == TOKEN_EXPIRED {
+        if is_token_expired(error) {
             subscription.credential.expire();
             if subscription.credential.is_exhausted() {
                 return self.end(channel, Reason::of_server(error.code, &error.message), out);
@@ -372,7 +373,7 @@ impl Subscriptions {
             self.end(channel, reason, out);
             return true;
         }
-        if reason.code == STATE_INVALIDATED {
+        if reason.code == UnsubscribeCode::StateInvalidated.number() {
             subscription.invalidate();
         }
         // A subscribe command, a request for a token or a delay is under way.
@@ -461,6 +462,3 @@ pub(super) fn subscribed(
         data: result.data.clone(),
     }
 }
-
-/// The unsubscribe code that makes token and position void (§1.19).
-const STATE_INVALIDATED: u32 = 2502;

@@ -130,7 +130,7 @@ code_table! {
 code_table! {
     /// Why the server ends a subscription (§1.19).
     UnsubscribeCode: u32, reason {
-        /// Returns whether the endpoint is so far behind that publishers are refused (error 111).
+        /// The server API or a hook ended the subscription; final.
         Server = 2000, "server unsubscribe";
         /// The temporary channel has expired. Not part of the Centrifuge protocol; final, as all
         /// codes below 2500.
@@ -176,17 +176,41 @@ impl Disconnect {
             Disconnect::Custom { reason, .. } => reason,
         }
     }
+}
 
-    /// Returns whether a client reconnects by itself: for all codes except 3500–3999 and 4500–4999
-    /// (§1.18).
-    #[must_use]
-    pub fn is_reconnect(&self) -> bool {
-        !matches!(self.number(), 3500..=3999 | 4500..=4999)
-    }
+/// Returns whether a client reconnects by itself after a connection was closed with this code: for
+/// all codes except 3500–3999 and 4500–4999 (§1.18).
+#[must_use]
+pub fn is_reconnect(code: u32) -> bool {
+    !matches!(code, 3500..=3999 | 4500..=4999)
+}
+
+/// Returns whether a client subscribes again by itself after the server ended a subscription with
+/// this code: from 2500 (§1.19).
+#[must_use]
+pub fn is_resubscribe(code: u32) -> bool {
+    code >= UnsubscribeCode::InsufficientState.number()
 }
 
 impl From<DisconnectCode> for Disconnect {
     fn from(code: DisconnectCode) -> Disconnect {
         Disconnect::Code(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_say_whether_to_come_back() {
+        for code in [0, 1000, 1006, 2999, 3000, 3014, 3499, 4000, 4499, 5000, u32::MAX] {
+            assert!(is_reconnect(code), "{code}");
+        }
+        for code in [3500, 3509, 3999, 4500, 4999] {
+            assert!(!is_reconnect(code), "{code}");
+        }
+        assert!(!is_resubscribe(2000) && !is_resubscribe(2499) && is_resubscribe(2500));
+        assert!(is_resubscribe(UnsubscribeCode::StateInvalidated.number()));
     }
 }
