@@ -26,8 +26,8 @@
 //! numbers refer to the description of the protocol. Delta compression, tags filters, map
 //! subscriptions and transports other than WebSocket are not supported.
 //!
-//! Reading order: [`session`] (what happens), [`url`], [`error`], then `client` and `driver` (how
-//! it gets to the network).
+//! The [`guide`] has an example for each task. Reading order of the sources: [`session`] (what
+//! happens), [`url`], [`error`], then `client` and `driver` (how it gets to the network).
 
 #[expect(
     clippy::disallowed_types,
@@ -43,6 +43,7 @@ mod client;
 mod driver;
 pub mod error;
 mod events;
+pub mod guide;
 pub mod limits;
 mod options;
 pub mod session;
@@ -71,7 +72,7 @@ pub use wire::protocol::{
     StreamPosition,
 };
 
-/// The program of the README compiles.
+/// The programs of the README compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -124,9 +124,8 @@ impl ClientSession {
     }
 
     /// Whether bytes of the server are to be read. It is `false` while more than
-    /// [`OUTGOING_BYTES_MAX`](crate::limits::OUTGOING_BYTES_MAX) bytes wait for
-    /// [`ClientSession::poll_transmit`]: what is read may be answered, and a server that reads
-    /// nothing must not make the answers pile up.
+    /// [`OUTGOING_BYTES_MAX`] bytes wait for [`ClientSession::poll_transmit`]: what is read may be
+    /// answered, and a server that reads nothing must not make the answers pile up.
     #[must_use]
     pub fn wants_bytes(&self) -> bool {
         self.connection.out.outbox.len() <= OUTGOING_BYTES_MAX

@@ -41,7 +41,7 @@ pub enum UrlError {
     Host {
         /// The whole address.
         url: String,
-        /// Its host.
+        /// The part of it that is no host.
         host: String,
     },
     /// A port that is no number from 1 to 65535.
@@ -49,7 +49,7 @@ pub enum UrlError {
     Port {
         /// The whole address.
         url: String,
-        /// Its port.
+        /// The part of it that is no port.
         port: String,
     },
     /// A user name or password with a `/` or a `?`, at which the host would end.
@@ -81,7 +81,7 @@ impl ServerUrl {
         &self.host
     }
 
-    /// TCP port.
+    /// TCP port; 80 or 443 where the address names none.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port

@@ -12,7 +12,7 @@ use crate::limits::STABLE_TIME;
 pub struct Backoff {
     /// Least delay, and the range of the first one's jitter.
     pub min: Duration,
-    /// Most delay.
+    /// Most delay, jitter included.
     pub max: Duration,
 }
 

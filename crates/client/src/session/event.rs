@@ -24,7 +24,8 @@ pub enum Event {
     Subscribing {
         /// Channel of the subscription.
         channel: Arc<str>,
-        /// Why.
+        /// Why it is made: `subscribe` was called, the connection was lost, or the server ended it
+        /// with a code of 2500 or above.
         reason: Reason,
     },
     /// The server accepted a subscription. Missed publications follow as events of their own.
@@ -38,28 +39,29 @@ pub enum Event {
     Unsubscribed {
         /// Channel of the subscription.
         channel: Arc<str>,
-        /// Why.
+        /// Why it has ended: `unsubscribe` was called, there is no valid token, or a code of the
+        /// server.
         reason: Reason,
     },
     /// Something was published: live, or recovered.
     Publication {
         /// Channel into which it was published.
         channel: Arc<str>,
-        /// The publication.
+        /// Payload, offset in the channel's stream, and who published it where that is known.
         publication: Arc<Publication>,
     },
     /// A client joined a channel.
     Join {
-        /// The channel.
+        /// Channel that the client has subscribed to.
         channel: Arc<str>,
-        /// Who joined.
+        /// User, connection and application data of the client.
         info: Arc<ClientInfo>,
     },
     /// A client left a channel.
     Leave {
-        /// The channel.
+        /// Channel that the client has left.
         channel: Arc<str>,
-        /// Who left.
+        /// User, connection and application data of the client.
         info: Arc<ClientInfo>,
     },
     /// The server sent a message to this connection.
@@ -68,9 +70,9 @@ pub enum Event {
     Failed(Failure),
     /// A call has ended.
     Reply {
-        /// The call.
+        /// Id that the session gave for the call.
         call: CallId,
-        /// Its result.
+        /// Reply of the server, its refusal, or why there is none.
         result: Result<ReplyBody, CallError>,
     },
 }
@@ -120,7 +122,7 @@ pub struct Connected {
     pub client: String,
     /// Version of the server.
     pub version: String,
-    /// Application data.
+    /// Data that the application's backend has attached to the connection; empty for none.
     pub data: Bytes,
     /// Server time in Unix milliseconds; 0 when the server does not send it.
     pub time: i64,
@@ -143,7 +145,7 @@ pub struct Subscribed {
     pub missed: usize,
     /// Position as the server sent it; of a recovery, the position from which it began.
     pub position: StreamPosition,
-    /// Application data.
+    /// Data that the application's backend has attached to the subscription; empty for none.
     pub data: Bytes,
 }
 
@@ -179,7 +181,7 @@ pub enum Action {
 /// What a token is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TokenSubject {
-    /// The connection.
+    /// The connection: the token of the connect and refresh commands.
     Connection,
     /// The subscription to this channel.
     Subscription(Arc<str>),

@@ -40,7 +40,7 @@ enum Stage {
     Open,
 }
 
-/// What came.
+/// What has come over the byte stream.
 #[derive(Debug)]
 pub(super) enum Item {
     /// The handshake is complete: commands may be sent.

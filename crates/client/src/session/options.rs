@@ -97,7 +97,7 @@ impl fmt::Debug for SessionOptions {
 /// Where tokens come from.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum TokenSource {
-    /// No token.
+    /// No token: the connection is anonymous, or the channel needs none.
     #[default]
     None,
     /// This token, which is not renewed.
