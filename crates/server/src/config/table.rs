@@ -1,6 +1,7 @@
 //! The index of all keys: by path for files and flags, by variable for the environment.
 //!
 //! Invariant: it is built from the declarations in `options` and `absent`, and from nothing else.
+//! No path is declared twice.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -89,6 +90,7 @@ impl Table {
         if !path.contains('[') {
             self.variables.insert(variable(&path), path.clone());
         }
+        debug_assert!(!self.entries.contains_key(&path), "{path} is declared twice");
         self.entries.insert(path, entry);
     }
 }
