@@ -65,7 +65,7 @@ pub use session::{
     Backoff, ClientSession, ConnectionState, Event, Failure, Reason, SessionOptions,
     SubscriptionOptions, SubscriptionState, TokenSource, TokenSubject,
 };
-pub use url::{ServerUrl, UrlError};
+pub use url::{Authority, ServerUrl, UrlError};
 /// The protocol's values that appear in this crate's functions.
 pub use wire::protocol::{
     ClientInfo, Codec, ErrorReply, HistoryRequest, HistoryResult, PresenceStats, Publication,

@@ -26,12 +26,21 @@ pub struct ServerUrl {
     target: String,
 }
 
+/// Host and port of an address, whatever its scheme.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Authority<'u> {
+    /// Name or IP address, without brackets.
+    pub host: &'u str,
+    /// TCP port, where one is given.
+    pub port: Option<u16>,
+}
+
 /// Why a text is no address of a server. The texts contain the address without its user name and
 /// password.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UrlError {
     /// Nothing between the scheme and the path.
-    #[error("{0}: there is no host in it; expected an address such as wss://push.example")]
+    #[error("{0}: there is no host in it; expected one such as push.example or 127.0.0.1:8000")]
     NoHost(String),
     /// White space or control characters.
     #[error("{0}: an address has no spaces")]
@@ -66,6 +75,52 @@ pub enum UrlError {
     /// Any other scheme.
     #[error("{0}: expected an address that begins with ws:// or wss://")]
     Scheme(String),
+}
+
+impl<'u> Authority<'u> {
+    /// Reads what stands between the scheme and the path of `url`, which is for messages. A user
+    /// name and a password before the host are skipped.
+    ///
+    /// # Errors
+    /// A host or a port that is none.
+    pub fn parse(url: &str, text: &'u str) -> Result<Authority<'u>, UrlError> {
+        let shown = || without_userinfo(url);
+        let is_secret = is_secret(url, text);
+        if has_spaces(url) {
+            return Err(UrlError::Space(shown()));
+        }
+        let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => match port.parse() {
+                Ok(number @ 1..) => (host, Some(number)),
+                _ if is_secret => return Err(UrlError::UserInfo(shown())),
+                _ => return Err(UrlError::Port { url: shown(), port: port.to_owned() }),
+            },
+            _ => (text, None),
+        };
+        if host.is_empty() {
+            return Err(UrlError::NoHost(shown()));
+        }
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let is_host = match bare {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => !host.contains(['[', ']', ':']),
+        };
+        match is_host {
+            true => Ok(Authority { host: bare.unwrap_or(host), port }),
+            false if is_secret => Err(UrlError::UserInfo(shown())),
+            false => Err(UrlError::Host { url: shown(), host: host.to_owned() }),
+        }
+    }
+}
+
+fn has_spaces(url: &str) -> bool {
+    url.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+/// Whether what looks like the host of `url` may be the beginning of a password.
+fn is_secret(url: &str, authority: &str) -> bool {
+    url.contains('@') && !authority.contains('@')
 }
 
 impl ServerUrl {
@@ -106,21 +161,14 @@ impl FromStr for ServerUrl {
     fn from_str(url: &str) -> Result<ServerUrl, UrlError> {
         let shown = || without_userinfo(url);
         let (scheme, rest) = url.split_once("://").unwrap_or(("ws", url));
-        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (given, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         // A name and a password are of no use to a WebSocket, and none of the server's business.
-        let (userinfo, authority) = match authority.rsplit_once('@') {
-            Some((userinfo, authority)) => (Some(userinfo), authority),
-            None => (None, authority),
-        };
-        // What looks like a host may be the beginning of a password then.
-        let is_secret = userinfo.is_none() && path.contains('@');
+        let authority = given.rsplit_once('@').map_or(given, |(_, authority)| authority);
         let is_tls = match scheme {
-            _ if url.contains(|c: char| c.is_whitespace() || c.is_control()) => {
-                return Err(UrlError::Space(shown()));
-            }
+            _ if has_spaces(url) => return Err(UrlError::Space(shown())),
             "ws" => false,
             "wss" => true,
-            "http" | "https" if is_secret => return Err(UrlError::UserInfo(shown())),
+            "http" | "https" if is_secret(url, given) => return Err(UrlError::UserInfo(shown())),
             "http" | "https" => {
                 let scheme = scheme.replace("http", "ws");
                 let meant = format!("{scheme}://{authority}/connection/websocket");
@@ -128,35 +176,15 @@ impl FromStr for ServerUrl {
             }
             _ => return Err(UrlError::Scheme(shown())),
         };
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => match port.parse() {
-                Ok(number @ 1..) => (host, number),
-                _ if is_secret => return Err(UrlError::UserInfo(shown())),
-                _ => return Err(UrlError::Port { url: shown(), port: port.to_owned() }),
-            },
-            _ => (authority, if is_tls { 443 } else { 80 }),
-        };
-        if host.is_empty() {
-            return Err(UrlError::NoHost(shown()));
-        }
-        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let is_host = match bare {
-            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-            None => !host.contains(['[', ']', ':']),
-        };
-        if !is_host {
-            return Err(match is_secret {
-                true => UrlError::UserInfo(shown()),
-                false => UrlError::Host { url: shown(), host: host.to_owned() },
-            });
-        }
+        let Authority { host, port } = Authority::parse(url, given)?;
+        let port = port.unwrap_or(if is_tls { 443 } else { 80 });
         let target = match path.strip_prefix('/') {
             Some(_) => path.to_owned(),
             None => format!("/connection/websocket{path}"),
         };
         Ok(ServerUrl {
             is_tls,
-            host: bare.unwrap_or(host).to_owned(),
+            host: host.to_owned(),
             port,
             authority: authority.to_owned(),
             target,
@@ -190,6 +218,19 @@ mod tests {
         ] {
             let parsed: ServerUrl = url.parse().unwrap();
             assert_eq!((parsed.host(), parsed.port(), parsed.target()), (host, port, target));
+        }
+    }
+
+    #[test]
+    fn hosts_and_ports_are_told_apart() {
+        for (text, host, port) in [
+            ("localhost", "localhost", None),
+            ("127.0.0.1:8000", "127.0.0.1", Some(8000)),
+            ("[::1]", "::1", None),
+            ("[::1]:65535", "::1", Some(65535)),
+            ("user:word@push.example:1", "push.example", Some(1)),
+        ] {
+            assert_eq!(Authority::parse(text, text), Ok(Authority { host, port }));
         }
     }
 

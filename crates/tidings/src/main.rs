@@ -5,7 +5,6 @@
 //! arguments are wrong.
 
 mod arguments;
-mod authority;
 mod bench;
 mod doctor;
 mod misuse;

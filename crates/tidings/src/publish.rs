@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use client::Authority;
 use serde_json::value::RawValue;
 use server::telemetry::visible_json;
 use ureq::Agent;
@@ -13,7 +14,6 @@ use ureq::http::HeaderValue;
 use ureq::tls::TlsConfig;
 
 use crate::arguments::PublishArguments;
-use crate::authority::Authority;
 use crate::misuse::{Misuse, misuse};
 use crate::output::print_line;
 use crate::token;
@@ -56,7 +56,7 @@ fn api_url(given: &str) -> anyhow::Result<String> {
         ),
         _ => misuse!("--url {given}: expected an address that begins with http:// or https://"),
     }
-    Authority::parse(given, authority)?;
+    Authority::parse(given, authority).map_err(|error| Misuse(error.to_string()))?;
     let path = match path.trim_end_matches('/') {
         "" => "/api",
         path => path,

@@ -6,9 +6,9 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use anyhow::bail;
+use client::Authority;
 
-use crate::authority::Authority;
-use crate::misuse::misuse;
+use crate::misuse::{Misuse, misuse};
 
 use super::arguments::{Arguments, PublishBy, Scenario};
 use super::payload::PayloadSpec;
@@ -300,7 +300,8 @@ fn place(given: &Arguments, url: &str, [plain, secure]: [&str; 2]) -> anyhow::Re
     }
     let is_secure = scheme == secure;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let Authority { host, port } = Authority::parse(url, authority)?;
+    let Authority { host, port } =
+        Authority::parse(url, authority).map_err(|error| Misuse(error.to_string()))?;
     let port = port.unwrap_or(if is_secure { 443 } else { 80 });
     let address = match (host, port).to_socket_addrs().map(|mut addresses| addresses.next()) {
         Ok(Some(address)) => address,
