@@ -43,7 +43,7 @@ pub enum UrlError {
     #[error("{0}: there is no host in it; expected one such as push.example or 127.0.0.1:8000")]
     NoHost(String),
     /// White space or control characters.
-    #[error("{0}: an address has no spaces")]
+    #[error("{}: an address has no spaces", .0.escape_debug())]
     Space(String),
     /// A host that is none, among them an IPv6 address without brackets.
     #[error("{url}: {host} is no host; an IPv6 address stands in brackets, such as [::1]:8000")]

@@ -9,8 +9,6 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, Parser, Subcommand};
 use server::config::{self, Key, Kind, TakesValue, Unknown, absent_flag, all_keys};
 
-use crate::bench::{Wanted, hide_others};
-
 /// A real-time message push server: clients hold WebSocket connections and subscribe to channels,
 /// backends publish.
 #[derive(Debug, Parser)]
@@ -95,20 +93,14 @@ Latency counts from the planned time of sending. Lost, duplicate and reordered d
     Bench {
         /// What the load is.
         #[command(subcommand)]
-        wanted: Wanted,
+        options: bench::Options,
     },
-    /// A process of the load generator.
-    #[command(hide = true)]
-    BenchWorker,
-    /// The sending process of the load generator.
-    #[command(hide = true)]
-    BenchRaw,
-    /// A process of the load generator that speaks to a bare Redis.
-    #[command(hide = true)]
-    BenchRelay,
-    /// A process of the load generator whose clients come and go.
-    #[command(hide = true)]
-    BenchStorm,
+    /// A process of the load tool, which starts it.
+    #[command(name = bench::PROCESS_COMMAND, hide = true)]
+    BenchProcess {
+        /// What it does.
+        kind: bench::ProcessKind,
+    },
     /// Print the version
     Version,
 }
@@ -330,7 +322,7 @@ pub(crate) fn command() -> clap::Command {
     CONFIGURED
         .into_iter()
         .fold(Tidings::command(), |command, action| command.mut_subcommand(action, with_settings))
-        .mut_subcommand("bench", hide_others)
+        .mut_subcommand("bench", bench::hide_others)
 }
 
 /// The settings given as flags, as key and value.

@@ -5,8 +5,8 @@
 //! arguments are wrong.
 
 mod arguments;
-mod bench;
 mod doctor;
+mod load_tool;
 mod misuse;
 mod output;
 mod publish;
@@ -44,7 +44,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if error.is::<NobodyReads>() => ExitCode::SUCCESS,
         Err(error) => {
-            let is_wrong = error.is::<Mistakes>() || error.is::<Misuse>();
+            let is_wrong =
+                error.is::<Mistakes>() || error.is::<Misuse>() || error.is::<bench::UsageError>();
             print_error(&format!("{error:#}"));
             if is_wrong { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
@@ -63,11 +64,8 @@ fn run(action: CliAction, flags: Vec<(String, String)>) -> anyhow::Result<ExitCo
         CliAction::Token(wanted) => token::token(wanted),
         CliAction::Publish(wanted) => publish::publish(&wanted),
         CliAction::Subscribe(wanted) => subscribe::subscribe(&wanted),
-        CliAction::Bench { wanted } => bench::bench(&wanted),
-        CliAction::BenchWorker => bench::worker(),
-        CliAction::BenchRaw => bench::raw(),
-        CliAction::BenchRelay => bench::relay(),
-        CliAction::BenchStorm => bench::storm(),
+        CliAction::Bench { options } => load_tool::run(&options),
+        CliAction::BenchProcess { kind } => load_tool::run_process(kind),
         CliAction::Version => {
             print_line(concat!("tidings ", env!("CARGO_PKG_VERSION")))?;
             Ok(ExitCode::SUCCESS)
@@ -78,7 +76,7 @@ fn run(action: CliAction, flags: Vec<(String, String)>) -> anyhow::Result<ExitCo
 /// Options of the load tool that change nothing.
 fn warn_unused(matches: &clap::ArgMatches) {
     let bench = matches.subcommand().filter(|(name, _)| *name == "bench");
-    if let Some((scenario, option)) = bench.and_then(|(_, bench)| bench::stray(bench)) {
+    if let Some((scenario, option)) = bench.and_then(|(_, matches)| bench::stray(matches)) {
         print_error(&format!("bench {scenario} has no use for --{option}, which changes nothing"));
     }
 }

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use anyhow::bail;
 use client::Authority;
 
-use crate::misuse::{Misuse, misuse};
+use crate::usage::{UsageError, usage_error};
 
 use super::arguments::{Arguments, PublishBy, Scenario};
 use super::payload::PayloadSpec;
@@ -48,16 +48,16 @@ impl Shape {
         };
         let clients = channels.saturating_mul(per_channel);
         if clients == 0 || clients > 1_000_000 {
-            misuse!("between 1 and 1,000,000 clients are possible, not {clients}");
+            usage_error!("between 1 and 1,000,000 clients are possible, not {clients}");
         }
         if !rate.is_finite() || rate < 0.0 || (rate == 0.0 && load == rate_load) {
-            misuse!("--rate must be above 0");
+            usage_error!("--rate must be above 0");
         }
         if !given.deaths.is_finite() || given.deaths < 0.0 {
-            misuse!("--deaths must not be below 0");
+            usage_error!("--deaths must not be below 0");
         }
         if load == Load::Window(0) {
-            misuse!("--window must be above 0");
+            usage_error!("--window must be above 0");
         }
         Ok(Shape { channels, per_channel, streams_per_channel, load })
     }
@@ -211,7 +211,7 @@ fn endpoint(given: &Arguments, url: &str) -> anyhow::Result<ServerTarget> {
     };
     let (encoding, channel) = (given.codec, given.channel.clone());
     if channel.contains(['"', '\\']) || channel.chars().any(char::is_control) {
-        misuse!("--channel {channel}: a name without quotes and backslashes is needed");
+        usage_error!("--channel {channel}: a name without quotes and backslashes is needed");
     }
     let is_bare = false;
     Ok(ServerTarget { address, authority, path, security, encoding, admission, channel, is_bare })
@@ -225,7 +225,9 @@ pub(crate) fn voice(scenario: &Scenario, target: &ServerTarget) -> anyhow::Resul
         (Scenario::Idle(_) | Scenario::Raw(_) | Scenario::Relay(_), _) => Ok(Voice::Nobody),
         (Scenario::Rooms(_), _) => Ok(Voice::Members),
         (Scenario::Storm(_), PublishBy::Client) if given.recover > 0 => {
-            misuse!("storm publishes what clients recover through the server API: give --api-key")
+            usage_error!(
+                "storm publishes what clients recover through the server API: give --api-key"
+            )
         }
         (_, PublishBy::Client) => {
             let url = given.publish_url.as_deref().unwrap_or(&given.url);
@@ -264,7 +266,7 @@ pub(crate) fn raw_plan(given: &Arguments, duration_ms: u64) -> RawPlan {
 pub(crate) fn relay_plan(given: &Arguments, duration_ms: u64) -> anyhow::Result<RelayPlan> {
     let Place { address, security, .. } = place(given, &given.url, ["redis", "rediss"])?;
     if security.is_some() {
-        misuse!("relay speaks without TLS: give redis://");
+        usage_error!("relay speaks without TLS: give redis://");
     }
     Ok(RelayPlan {
         address,
@@ -292,21 +294,21 @@ fn place(given: &Arguments, url: &str, [plain, secure]: [&str; 2]) -> anyhow::Re
         "http" | "https" if plain == "ws" => {
             let authority = rest.split('/').next().unwrap_or_default();
             let meant = scheme.replace("http", "ws");
-            misuse!(
+            usage_error!(
                 "{url}: expected an address that begins with ws:// or wss://; did you mean {meant}://{authority}/connection/websocket?"
             );
         }
-        _ => misuse!("{url}: expected an address that begins with {plain}:// or {secure}://"),
+        _ => usage_error!("{url}: expected an address that begins with {plain}:// or {secure}://"),
     }
     let is_secure = scheme == secure;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let Authority { host, port } =
-        Authority::parse(url, authority).map_err(|error| Misuse(error.to_string()))?;
+        Authority::parse(url, authority).map_err(|error| UsageError(error.to_string()))?;
     let port = port.unwrap_or(if is_secure { 443 } else { 80 });
     let address = match (host, port).to_socket_addrs().map(|mut addresses| addresses.next()) {
         Ok(Some(address)) => address,
-        Ok(None) => misuse!("{url}: {host} has no address"),
-        Err(error) => misuse!("{url}: {host} has no address: {error}"),
+        Ok(None) => usage_error!("{url}: {host} has no address"),
+        Err(error) => usage_error!("{url}: {host} has no address: {error}"),
     };
     if let Some(file) = &given.ca {
         transport::authorities(file)?;

@@ -7,7 +7,6 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
@@ -33,14 +32,14 @@ const LISTENER: Token = Token(3);
 const PATIENCE_NS: u64 = 3_000_000_000;
 
 /// Runs such a process.
-pub(crate) fn relay() -> anyhow::Result<ExitCode> {
+pub(crate) fn relay() -> anyhow::Result<()> {
     let plan: RelayPlan = pipe::receive()?.context("there is no plan")?;
     let mut relay = match Relay::new(plan) {
         Ok(relay) => relay,
         Err(error) => {
             pipe::say(&Note::Failed(format!("{error:#}")));
             pipe::say(&Note::Result(Box::default()));
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
     };
     pipe::say(&Note::Ready);
@@ -48,7 +47,7 @@ pub(crate) fn relay() -> anyhow::Result<ExitCode> {
         pipe::say(&Note::Failed(format!("{error:#}")));
     }
     relay.report();
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 struct Relay {

@@ -15,7 +15,7 @@ const LINE_MAX: usize = 16 * 1024;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     status: u16,
     stays: bool,
     part: Part,
@@ -59,9 +59,15 @@ impl fmt::Display for NotHttp {
     }
 }
 
-impl Answer {
-    pub(crate) fn new() -> Answer {
-        Answer { status: 0, stays: true, part: Part::Head, waiting: Vec::new(), body: Vec::new() }
+impl HttpResponse {
+    pub(crate) fn new() -> HttpResponse {
+        HttpResponse {
+            status: 0,
+            stays: true,
+            part: Part::Head,
+            waiting: Vec::new(),
+            body: Vec::new(),
+        }
     }
 
     pub(crate) fn status(&self) -> u16 {
@@ -212,7 +218,7 @@ mod tests {
         for text in [LENGTH, CHUNKS, INTERIM] {
             for first in 1..text.len() {
                 for second in [first, (first + text.len()) / 2] {
-                    let mut answer = Answer::new();
+                    let mut answer = HttpResponse::new();
                     let parts = [&text[..first], &text[first..second], &text[second..]];
                     let states = parts.map(|part| answer.feed(part.as_bytes()).unwrap());
                     assert_eq!(states[2], Progress::Whole { rest: 0 }, "{text} at {first}");
@@ -227,15 +233,15 @@ mod tests {
 
     #[test]
     fn what_is_behind_an_answer_is_left() {
-        let mut answer = Answer::new();
+        let mut answer = HttpResponse::new();
         let two = format!("{CHUNKS}{LENGTH}");
         assert_eq!(answer.feed(two.as_bytes()), Ok(Progress::Whole { rest: LENGTH.len() }));
-        let mut answer = Answer::new();
+        let mut answer = HttpResponse::new();
         assert_eq!(
             answer.feed(b"HTTP/1.1 204 No Content\r\n\r\n"),
             Ok(Progress::Whole { rest: 0 })
         );
-        let mut answer = Answer::new();
+        let mut answer = HttpResponse::new();
         assert_eq!(
             answer.feed(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
             Ok(Progress::Whole { rest: 0 })
@@ -245,10 +251,10 @@ mod tests {
 
     #[test]
     fn without_a_length_the_close_ends_it() {
-        let mut answer = Answer::new();
+        let mut answer = HttpResponse::new();
         assert_eq!(answer.feed(b"HTTP/1.0 200 OK\r\n\r\nhello"), Ok(Progress::More));
         assert!(answer.is_whole_at_close() && !answer.stays() && answer.body() == b"hello");
-        let mut cut = Answer::new();
+        let mut cut = HttpResponse::new();
         assert_eq!(cut.feed(&LENGTH.as_bytes()[..LENGTH.len() - 1]), Ok(Progress::More));
         assert!(!cut.is_whole_at_close());
     }
@@ -263,7 +269,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
         ] {
-            assert!(Answer::new().feed(text.as_bytes()).is_err(), "{text}");
+            assert!(HttpResponse::new().feed(text.as_bytes()).is_err(), "{text}");
         }
     }
 }

@@ -7,8 +7,9 @@
 use anyhow::{Context as _, bail};
 use clap::Parser;
 
-use crate::misuse::Misuse;
+use crate::usage::UsageError;
 
+use super::DurationParser;
 use super::arguments::{Mix, Scenario};
 use super::options;
 use super::report::Report;
@@ -23,15 +24,17 @@ struct Line {
 }
 
 /// Runs everything in the file at the same time.
-pub(crate) fn run_all(mix: &Mix) -> anyhow::Result<Vec<Report>> {
+pub(crate) fn run_all(mix: &Mix, parse_duration: DurationParser) -> anyhow::Result<Vec<Report>> {
     let file = &mix.file;
-    let unread = |error| Misuse(format!("{} cannot be read: {error}", file.display()));
+    let unread = |error| UsageError(format!("{} cannot be read: {error}", file.display()));
     let text = std::fs::read_to_string(file).map_err(unread)?;
-    let wrong = |error: anyhow::Error| Misuse(format!("{}: {error:#}", file.display()));
+    let wrong = |error: anyhow::Error| UsageError(format!("{}: {error:#}", file.display()));
     let scenarios = parse(&text, mix.url.as_deref()).map_err(wrong)?;
     std::thread::scope(|scope| {
-        let runs: Vec<_> =
-            scenarios.iter().map(|scenario| scope.spawn(|| run::run(scenario))).collect();
+        let runs: Vec<_> = scenarios
+            .iter()
+            .map(|scenario| scope.spawn(|| run::run(scenario, parse_duration)))
+            .collect();
         let reports = runs.into_iter().zip(1..).map(|(run, number)| {
             let report = run.join().expect("a run does not panic");
             report.with_context(|| format!("run {number}"))

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use mio::{Interest, Registry, Token};
 
-use super::http::{Answer, Progress};
+use super::http::{HttpResponse, Progress};
 use super::line;
 use super::plan::Security;
 use super::transport::Transport;
@@ -28,7 +28,7 @@ pub(crate) struct Caller {
     /// Publications as the API takes them.
     waiting: VecDeque<Vec<u8>>,
     request: Option<Call>,
-    answer: Answer,
+    answer: HttpResponse,
     head: String,
     /// Publications of one request at most.
     batch: usize,
@@ -60,7 +60,7 @@ impl Caller {
             "POST {path}/{method} HTTP/1.1\r\nHost: {authority}\r\nX-API-Key: {key}\r\n\
              X-Centrifugo-Error-Mode: transport\r\nContent-Type: application/json\r\n"
         );
-        let (waiting, answer) = (VecDeque::new(), Answer::new());
+        let (waiting, answer) = (VecDeque::new(), HttpResponse::new());
         let batch = batch.max(1) as usize;
         Ok(Caller {
             address,
@@ -148,7 +148,7 @@ impl Caller {
 
     /// The answer is whole: gives how many publications it says were taken.
     fn take_answer(&mut self) -> Result<u64, String> {
-        let answer = std::mem::replace(&mut self.answer, Answer::new());
+        let answer = std::mem::replace(&mut self.answer, HttpResponse::new());
         let Some(call) = self.request.take() else {
             return Err("the server API answers what was not asked".to_owned());
         };

@@ -5,19 +5,18 @@
 //! closed loop.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use engine::random::Random;
+use fastrand::Rng;
 use mio::{Events, Poll, Token, Waker};
-use server::token::{ConnectionTokenRequest, TokenRequest, sign_connection};
 use wire::protocol::{
     Command, ConnectRequest, PublishRequest, Reply, ReplyBody, Request, SubscribeRequest,
     SubscribeResult,
 };
 
+use super::TokenSigner;
 use super::caller::Caller;
 use super::clock::{self, Alarm};
 use super::gauge::Processor;
@@ -46,19 +45,20 @@ const EVENTS_PER_LOOK: usize = 64;
 const PATIENCE_NS: u64 = 3_000_000_000;
 
 /// Runs such a process.
-pub(crate) fn worker() -> anyhow::Result<ExitCode> {
+pub(crate) fn worker(sign: TokenSigner) -> anyhow::Result<()> {
     let plan: Plan = pipe::receive()?.context("there is no plan")?;
     rlimit::increase_nofile_limit(u64::MAX)?;
-    let mut worker = Worker::new(plan)?;
+    let mut worker = Worker::new(plan, sign)?;
     if let Err(failure) = worker.run() {
         pipe::say(&Note::Failed(failure));
     }
     worker.report();
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 struct Worker {
     plan: Plan,
+    sign: TokenSigner,
     poll: Poll,
     alarm: Alarm,
     orders: Receiver<GeneratorCommand>,
@@ -78,7 +78,7 @@ struct Worker {
     next_sample: u64,
     /// Connections cut so far.
     deaths: u64,
-    random: Random,
+    random: Rng,
 }
 
 struct Client {
@@ -105,7 +105,7 @@ struct Run {
 }
 
 impl Worker {
-    fn new(plan: Plan) -> anyhow::Result<Worker> {
+    fn new(plan: Plan, sign: TokenSigner) -> anyhow::Result<Worker> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
@@ -134,8 +134,9 @@ impl Worker {
             run: None,
             next_sample: 0,
             deaths: 0,
-            random: Random::new(u64::from(plan.first_client)),
+            random: Rng::with_seed(u64::from(plan.first_client)),
             plan,
+            sign,
         })
     }
 
@@ -254,7 +255,7 @@ impl Worker {
                 }
             }
             Voice::Publisher(target) => {
-                let greeting = [connect(target, u32::MAX)?];
+                let greeting = [connect(target, u32::MAX, self.sign)?];
                 let registry = self.poll.registry();
                 let line = Line::dial(target, None, &greeting, registry, PUBLISHER)?;
                 self.publisher = Some((line, false));
@@ -303,7 +304,7 @@ impl Worker {
             if let Some((epoch, offset)) = since {
                 (request.recover, request.epoch, request.offset) = (true, epoch, offset);
             }
-            greeting.push(connect(target, number)?);
+            greeting.push(connect(target, number, self.sign)?);
             greeting.push(Command { id: 2, request: Request::Subscribe(Box::new(request)) });
         }
         let from = source(target, u64::from(number / CLIENTS_PER_ADDRESS));
@@ -317,7 +318,7 @@ impl Worker {
         let due = (now.saturating_sub(run.begin) as f64 / 1e9 * self.plan.deaths) as u64;
         while self.deaths < due {
             self.deaths += 1;
-            let index = (self.random.next_u64() % u64::from(self.plan.clients)) as u32;
+            let index = self.random.u32(..self.plan.clients);
             let client = &self.clients[index as usize];
             let Some((epoch, base)) = client.position.clone().filter(|_| client.is_live) else {
                 // It is on its way back from its last death.
@@ -483,17 +484,15 @@ pub(crate) fn source(target: &ServerTarget, number: u64) -> Option<IpAddr> {
 }
 
 /// The command that opens a client's session.
-pub(crate) fn connect(target: &ServerTarget, number: u32) -> Result<Command, String> {
+pub(crate) fn connect(
+    target: &ServerTarget,
+    number: u32,
+    sign: TokenSigner,
+) -> Result<Command, String> {
     let token = match &target.admission {
         ClientLogin::Anonymous => String::new(),
         ClientLogin::Token(token) => token.clone(),
-        ClientLogin::Secret(secret) => {
-            let user = format!("bench-{number}");
-            let token = TokenRequest { user, expires_in: Some(86_400), ..TokenRequest::default() };
-            let request = ConnectionTokenRequest { token, channels: Vec::new() };
-            sign_connection(secret, &request, crate::token::now_unix())
-                .map_err(|error| error.to_string())?
-        }
+        ClientLogin::Secret(secret) => sign(secret, &format!("bench-{number}"))?,
     };
     let request = ConnectRequest { token, name: "tidings-bench".to_owned(), ..Default::default() };
     Ok(Command { id: 1, request: Request::Connect(Box::new(request)) })

@@ -13,6 +13,34 @@ use serde::Serialize;
 use super::pipe;
 use super::plan::{GeneratorCommand, Note};
 
+/// The hidden command with which the load tool starts its processes; its argument is a
+/// [`ProcessKind`].
+pub const PROCESS_COMMAND: &str = "bench-process";
+
+/// What a process of the load tool does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProcessKind {
+    /// Holds clients, publishes, and checks every delivery.
+    Worker,
+    /// Sends without a server.
+    Raw,
+    /// Publishes and receives through a bare Redis.
+    Relay,
+    /// Connects clients that recover and leave.
+    Storm,
+}
+
+impl ProcessKind {
+    fn name(self) -> &'static str {
+        match self {
+            ProcessKind::Worker => "worker",
+            ProcessKind::Raw => "raw",
+            ProcessKind::Relay => "relay",
+            ProcessKind::Storm => "storm",
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Crew {
     members: Vec<Child>,
@@ -27,9 +55,13 @@ impl Crew {
     }
 
     /// Starts a process of this kind with its plan.
-    pub(crate) fn start(&mut self, kind: &str, plan: &impl Serialize) -> anyhow::Result<u32> {
+    pub(crate) fn start(
+        &mut self,
+        kind: ProcessKind,
+        plan: &impl Serialize,
+    ) -> anyhow::Result<u32> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg(kind)
+            .args([PROCESS_COMMAND, kind.name()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -116,7 +116,7 @@ impl Line {
             target: &target.path,
             subprotocol: target.encoding.subprotocol(),
             headers: &[],
-            key: crate::random().map_err(|error| error.to_string())?,
+            key: fastrand::u128(..).to_le_bytes(),
         });
         let codec = target.encoding.codec();
         let mut opening = Opening {

@@ -71,7 +71,8 @@ pub(super) fn applies(scenario: &str, field: &str) -> bool {
 }
 
 /// Hides in the help of each scenario what it has no use for.
-pub(crate) fn hide_others(bench: Command) -> Command {
+#[must_use]
+pub fn hide_others(bench: Command) -> Command {
     bench.mut_subcommands(|scenario| {
         let name = scenario.get_name().to_owned();
         scenario.mut_args(|argument| {
@@ -101,7 +102,8 @@ fn own_help(scenario: &str, field: &str) -> Option<&'static str> {
 }
 
 /// An option that was given and that the scenario has no use for, as it is written.
-pub(crate) fn stray(bench: &clap::ArgMatches) -> Option<(String, String)> {
+#[must_use]
+pub fn stray(bench: &clap::ArgMatches) -> Option<(String, String)> {
     let (scenario, given) = bench.subcommand()?;
     let stray = given.ids().map(clap::Id::as_str).find(|field| {
         let is_given = given.value_source(field) == Some(ValueSource::CommandLine);

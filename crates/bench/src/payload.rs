@@ -4,10 +4,10 @@
 //! Invariant: a payload is JSON, carries its stamp, and depends on nothing but the seed and its
 //! place in the run.
 
-use engine::random::Random;
+use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::misuse::misuse;
+use crate::usage::usage_error;
 
 use super::stamp::{SIZE_MIN, Stamp};
 
@@ -29,25 +29,25 @@ impl PayloadSpec {
     pub(crate) fn new(sizes: &[u32], template: Option<&str>) -> anyhow::Result<PayloadSpec> {
         let payload = PayloadSpec { sizes: sizes.to_vec(), template: template.map(str::to_owned) };
         if sizes.is_empty() || !sizes.iter().all(|size| (SIZE_MIN..=SIZE_MAX).contains(size)) {
-            misuse!(
+            usage_error!(
                 "--size must be from {SIZE_MIN} (the stamp that identifies a publication) to {SIZE_MAX}"
             );
         }
         let mut sample = Vec::new();
         let stamp = Stamp { stream: 0, number: 0, planned: 0 };
-        payload.write(stamp, &mut Random::new(0), &mut sample);
+        payload.write(stamp, &mut Rng::with_seed(0), &mut sample);
         if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&sample) {
             let filled = String::from_utf8_lossy(&sample).into_owned();
-            misuse!("--template is not JSON when it is filled: {error}: {filled}");
+            usage_error!("--template is not JSON when it is filled: {error}: {filled}");
         }
         Ok(payload)
     }
 
     /// Appends the payload of this publication.
-    pub(crate) fn write(&self, stamp: Stamp, random: &mut Random, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, stamp: Stamp, random: &mut Rng, out: &mut Vec<u8>) {
         let size = match self.sizes[..] {
             [size] => size,
-            _ => self.sizes[random.below(self.sizes.len() as u64) as usize],
+            _ => self.sizes[random.usize(..self.sizes.len())],
         };
         let Some(template) = &self.template else { return stamp.write(size, out) };
         let begin = out.len();
@@ -55,7 +55,7 @@ impl PayloadSpec {
         stamp.write(SIZE_MIN, out);
         out.extend_from_slice(br#","data":"#);
         let counter = stamp.number.to_string();
-        let number = random.below(NUMBER_MAX).to_string();
+        let number = random.u64(..NUMBER_MAX).to_string();
         let filled = template.replace("{counter}", &counter).replace("{number}", &number);
         let fixed = out.len() - begin + filled.replace("{text}", "").len() + 1;
         let places = filled.matches("{text}").count().max(1);
@@ -66,12 +66,12 @@ impl PayloadSpec {
 }
 
 /// Letters and spaces of about the entropy of a language, so that compression meets something.
-fn text(length: usize, random: &mut Random) -> String {
+fn text(length: usize, random: &mut Rng) -> String {
     const LETTERS: &[u8; 32] = b"eeeetttaaaooiinnsshhrrddlucmw   ";
     let mut bits = (0, 0);
     let letter = |_| {
         if bits.1 == 0 {
-            bits = (random.next_u64(), 12);
+            bits = (random.u64(..), 12);
         }
         let index = (bits.0 & 31) as usize;
         bits = (bits.0 >> 5, bits.1 - 1);
@@ -89,7 +89,7 @@ mod tests {
     fn a_filled_template_has_its_size_and_its_stamp() {
         let template = r#"{"n":{counter},"price":{number},"note":"{text}","more":"{text}"}"#;
         let payload = PayloadSpec::new(&[200, 400], Some(template)).unwrap();
-        let mut random = Random::new(7);
+        let mut random = Rng::with_seed(7);
         let mut sizes = [0, 0];
         for number in 0..100 {
             let stamp = Stamp { stream: 3, number, planned: 9 };

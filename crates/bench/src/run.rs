@@ -5,12 +5,14 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use crate::misuse::{duration_ms, misuse};
 use anyhow::bail;
 
+use crate::usage::usage_error;
+
+use super::DurationParser;
 use super::arguments::Scenario;
 use super::clock;
-use super::crew::Crew;
+use super::crew::{Crew, ProcessKind};
 use super::gauge::{self, Processor};
 use super::plan::{GeneratorCommand, Note, Voice};
 use super::report::{Generator, Memory, Quantiles, Report, Sample, ServerUsage};
@@ -44,11 +46,11 @@ struct Run {
 }
 
 /// Runs a scenario to its end.
-pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<Report> {
+pub(crate) fn run(scenario: &Scenario, parse_duration: DurationParser) -> anyhow::Result<Report> {
     let given = scenario.arguments();
-    let duration_ms = duration_ms("--duration", &given.duration)?;
+    let duration_ms = parse_duration(&given.duration)?;
     if !(100..=86_400_000).contains(&duration_ms) {
-        misuse!("--duration must be from 100ms to 24h");
+        usage_error!("--duration must be from 100ms to 24h");
     }
     let shape = Shape::of(scenario)?;
     let Mustered { crew, process, before, url, is_silent } = muster(scenario, &shape, duration_ms)?;
@@ -90,13 +92,13 @@ fn muster(scenario: &Scenario, shape: &Shape, duration_ms: u64) -> anyhow::Resul
         |process: Option<u32>| process.map(|id| gauge::memory(&id.to_string())).transpose();
     if let Scenario::Relay(_) = scenario {
         let before = memory(process)?;
-        crew.start("bench-relay", &shape::relay_plan(given, duration_ms)?)?;
+        crew.start(ProcessKind::Relay, &shape::relay_plan(given, duration_ms)?)?;
         return Ok(Mustered { crew, process, before, url: given.url.clone(), is_silent: false });
     }
     let mut target = shape::target(given)?;
     let mut url = given.url.clone();
     if let Scenario::Raw(_) = scenario {
-        process = Some(crew.start("bench-raw", &shape::raw_plan(given, duration_ms))?);
+        process = Some(crew.start(ProcessKind::Raw, &shape::raw_plan(given, duration_ms))?);
         target.address = listening(&crew)?;
         target.is_bare = true;
         url = target.address.to_string();
@@ -105,11 +107,11 @@ fn muster(scenario: &Scenario, shape: &Shape, duration_ms: u64) -> anyhow::Resul
     let before = memory(process)?;
     if let Scenario::Storm(_) = scenario {
         for plan in shape::storm_plans(given, &target, &voice, duration_ms)? {
-            crew.start("bench-storm", &plan)?;
+            crew.start(ProcessKind::Storm, &plan)?;
         }
     } else {
         for plan in shape.plans(scenario, &target, &voice, duration_ms)? {
-            crew.start("bench-worker", &plan)?;
+            crew.start(ProcessKind::Worker, &plan)?;
         }
     }
     let is_silent = matches!(voice, Voice::Nobody) && !target.is_bare;

@@ -4,16 +4,16 @@
 //! Invariant: so many are on their way at once and no more, and a client counts only when it has
 //! everything it missed.
 
-use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use engine::random::Random;
+use fastrand::Rng;
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 use wire::protocol::{Command, ReplyBody, Request, SubscribeRequest, SubscribeResult};
 
+use super::TokenSigner;
 use super::caller::Caller;
 use super::clock;
 use super::gauge::Processor;
@@ -36,15 +36,15 @@ const CLIENTS_PER_ADDRESS: u64 = 1_000;
 const PATIENCE_NS: u64 = 10_000_000_000;
 
 /// Runs such a process.
-pub(crate) fn storm() -> anyhow::Result<ExitCode> {
+pub(crate) fn storm(sign: TokenSigner) -> anyhow::Result<()> {
     let plan: StormPlan = pipe::receive()?.context("there is no plan")?;
     rlimit::increase_nofile_limit(u64::MAX)?;
-    let mut storm = Storm::new(plan)?;
+    let mut storm = Storm::new(plan, sign)?;
     if let Err(failure) = storm.run() {
         pipe::say(&Note::Failed(failure));
     }
     storm.report();
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 struct Storm {
@@ -78,12 +78,12 @@ struct Run {
 }
 
 impl Storm {
-    fn new(plan: StormPlan) -> anyhow::Result<Storm> {
+    fn new(plan: StormPlan, sign: TokenSigner) -> anyhow::Result<Storm> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let orders = pipe::orders(waker);
         let greetings = (0..GREETINGS)
-            .map(|number| connect(&plan.target, plan.first_channel + number))
+            .map(|number| connect(&plan.target, plan.first_channel + number, sign))
             .collect::<Result<_, _>>()
             .map_err(anyhow::Error::msg)?;
         Ok(Storm {
@@ -135,7 +135,7 @@ impl Storm {
         let Voice::Api { address, authority, security, path, key, .. } = &self.plan.voice else {
             return Ok(());
         };
-        let mut random = Random::new(u64::from(self.plan.first_channel));
+        let mut random = Rng::with_seed(u64::from(self.plan.first_channel));
         let registry = self.poll.registry();
         let server = (*address, authority.as_str(), security.as_ref());
         let mut caller = Caller::dial(server, (path, key), 1, registry, CALLER)?;

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::SockRef;
 
-use crate::misuse::Misuse;
+use crate::usage::UsageError;
 
 use super::plan::Security;
 
@@ -130,7 +130,8 @@ fn config(security: &Security) -> anyhow::Result<Arc<ClientConfig>> {
 
 /// The certificates of a PEM file.
 pub(crate) fn authorities(file: &Path) -> anyhow::Result<RootCertStore> {
-    let unreadable = || Misuse(format!("--ca {}: expected certificates as PEM", file.display()));
+    let unreadable =
+        || UsageError(format!("--ca {}: expected certificates as PEM", file.display()));
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).with_context(unreadable)? {
         roots.add(certificate.with_context(unreadable)?).with_context(unreadable)?;

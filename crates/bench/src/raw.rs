@@ -6,7 +6,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -22,7 +21,7 @@ use super::stamp::Stamp;
 use super::tally::Tally;
 
 /// Runs such a process.
-pub(crate) fn raw() -> anyhow::Result<ExitCode> {
+pub(crate) fn raw() -> anyhow::Result<()> {
     let plan: RawPlan = pipe::receive()?.context("there is no plan")?;
     if let Some(core) = plan.core {
         let mut cores = CpuSet::new();
@@ -37,7 +36,7 @@ pub(crate) fn raw() -> anyhow::Result<ExitCode> {
         receivers.push(accept(&listener)?);
     }
     pipe::say(&Note::Ready);
-    let Some(GeneratorCommand::Go(begin)) = pipe::receive()? else { return Ok(ExitCode::FAILURE) };
+    let Some(GeneratorCommand::Go(begin)) = pipe::receive()? else { return Ok(()) };
     let (number, fault) = send(&plan, begin, &mut receivers);
     if let Some(fault) = fault {
         pipe::say(&Note::Failed(fault));
@@ -46,7 +45,7 @@ pub(crate) fn raw() -> anyhow::Result<ExitCode> {
     pipe::say(&Note::Result(Box::new(Tally { published: number, ..Tally::default() })));
     // The sockets stay open until the receivers have everything.
     while pipe::receive::<GeneratorCommand>()?.is_some() {}
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// The loop; gives how many messages went out, and what broke.

@@ -143,6 +143,14 @@ impl Report {
         self.is_complete && self.faults.sum() == 0
     }
 
+    /// What standard error says of the run.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = String> {
+        let warnings = self.warnings.iter().map(|warning| format!("warning: {warning}"));
+        let faults = (self.faults.sum() > 0)
+            .then(|| format!("{} deliveries are not as they must be", self.faults.sum()));
+        warnings.chain(self.failures.iter().cloned()).chain(faults)
+    }
+
     /// The table.
     pub(crate) fn table(&self) -> String {
         let mut rows: Vec<(&str, String)> = vec![
