@@ -9,14 +9,16 @@ use std::time::Duration;
 use engine::broker::{BrokerEvent, BrokerRequest};
 use engine::rules::Rules;
 
-use crate::{Broker, Endpoint, Health, Inbox, NodeBus, Presence, Publications, Registry};
+use crate::{
+    Broker, Endpoint, Health, Inbox, NodeBus, PresenceBroker, PublicationBroker, RegistryBroker,
+};
 
 /// See the module.
 pub struct BrokerParts {
-    publications: Arc<dyn Publications>,
+    publications: Arc<dyn PublicationBroker>,
     node_bus: Arc<dyn NodeBus>,
-    registry: Arc<dyn Registry>,
-    presence: Arc<dyn Presence>,
+    registry: Arc<dyn RegistryBroker>,
+    presence: Arc<dyn PresenceBroker>,
     /// Whether presence is on another broker than the other parts.
     has_own_presence: bool,
 }
@@ -36,7 +38,7 @@ impl BrokerParts {
     #[must_use]
     pub fn of<B>(broker: Arc<B>) -> BrokerParts
     where
-        B: Publications + NodeBus + Registry + Presence + 'static,
+        B: PublicationBroker + NodeBus + RegistryBroker + PresenceBroker + 'static,
     {
         BrokerParts {
             publications: broker.clone(),
@@ -49,7 +51,7 @@ impl BrokerParts {
 
     /// Uses another broker for presence.
     #[must_use]
-    pub fn with_presence(self, presence: Arc<dyn Presence>) -> BrokerParts {
+    pub fn with_presence(self, presence: Arc<dyn PresenceBroker>) -> BrokerParts {
         BrokerParts { presence, has_own_presence: true, ..self }
     }
 

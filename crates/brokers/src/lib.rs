@@ -28,8 +28,8 @@ pub use nats::NatsBroker;
 pub use redis::RedisBroker;
 
 /// A server that carries requests and events between endpoints. The contract is that of
-/// [`engine::broker`]; what it carries are the parts that it implements: [`Publications`],
-/// [`Presence`], [`NodeBus`] and [`Registry`].
+/// [`engine::broker`]; what it carries are the parts that it implements: [`PublicationBroker`],
+/// [`PresenceBroker`], [`NodeBus`] and [`RegistryBroker`].
 pub trait Broker: Send + Sync {
     /// Attaches a new endpoint, whose events are delivered to `inbox`.
     fn attach(&self, inbox: Arc<dyn Inbox>) -> Endpoint;
@@ -61,13 +61,13 @@ pub trait Broker: Send + Sync {
 }
 
 /// A broker of publications and their history.
-pub trait Publications: Broker {
+pub trait PublicationBroker: Broker {
     /// Submits a request of an endpoint. Never blocks; results are delivered as events.
     fn submit_publications(&self, endpoint: Endpoint, request: PublicationsRequest);
 }
 
 /// A broker of presence.
-pub trait Presence: Broker {
+pub trait PresenceBroker: Broker {
     /// Submits a request of an endpoint. Never blocks; results are delivered as events.
     fn submit_presence(&self, endpoint: Endpoint, request: PresenceRequest);
 }
@@ -79,7 +79,7 @@ pub trait NodeBus: Broker {
 }
 
 /// A broker of revocations.
-pub trait Registry: Broker {
+pub trait RegistryBroker: Broker {
     /// Submits a request of an endpoint. Never blocks; results are delivered as events.
     fn submit_registry(&self, endpoint: Endpoint, request: RegistryRequest);
 }

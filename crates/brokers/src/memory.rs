@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::broker::{
-    Answer, BrokerError, BrokerEvent, BrokerRequest, HistoryRemoved, NodeBusRequest,
-    PresenceRequest, PublicationsRequest, RegistryRequest, RequestId, Survey,
+    BrokerError, BrokerEvent, BrokerRequest, HistoryRemoved, NodeBusRequest, PresenceRequest,
+    PublicationsRequest, RegistryRequest, ReplyValue, RequestId, Survey,
 };
 use engine::capacity::{Kept, spare};
 use engine::channel::{LIFECYCLE, SYSTEM, namespace_name};
@@ -28,7 +28,8 @@ use engine::rules::Rules;
 use crate::channel_options::switched_retention;
 use crate::limits::SHARDS;
 use crate::{
-    Broker, Clock, Endpoint, Health, Inbox, NodeBus, Presence, Publications, Registry, lifecycle,
+    Broker, Clock, Endpoint, Health, Inbox, NodeBus, PresenceBroker, PublicationBroker,
+    RegistryBroker, lifecycle,
 };
 use topic::{Published, Topic};
 use usage::Growth;
@@ -155,7 +156,7 @@ impl MemoryBroker {
     }
 
     /// Answers a request about one channel; the reply is delivered under the channel's lock.
-    fn answer<T: Answer>(
+    fn answer<T: ReplyValue>(
         &self,
         inbox: &Arc<dyn Inbox>,
         id: RequestId<T>,
@@ -383,7 +384,7 @@ impl Broker for MemoryBroker {
     }
 }
 
-impl Publications for MemoryBroker {
+impl PublicationBroker for MemoryBroker {
     fn submit_publications(&self, endpoint: Endpoint, request: PublicationsRequest) {
         if let Some(inbox) = self.inbox(endpoint) {
             self.handle_publications(endpoint, &inbox, request);
@@ -391,7 +392,7 @@ impl Publications for MemoryBroker {
     }
 }
 
-impl Presence for MemoryBroker {
+impl PresenceBroker for MemoryBroker {
     fn submit_presence(&self, endpoint: Endpoint, request: PresenceRequest) {
         if let Some(inbox) = self.inbox(endpoint) {
             self.handle_presence(endpoint, &inbox, request);
@@ -407,7 +408,7 @@ impl NodeBus for MemoryBroker {
     }
 }
 
-impl Registry for MemoryBroker {
+impl RegistryBroker for MemoryBroker {
     fn submit_registry(&self, endpoint: Endpoint, request: RegistryRequest) {
         if let Some(inbox) = self.inbox(endpoint) {
             self.handle_registry(&inbox, request);

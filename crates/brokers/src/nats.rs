@@ -73,7 +73,10 @@ use crate::channel_options::ChannelOptions;
 use crate::endpoints::Endpoints;
 use crate::limits::{ANSWER_TIMEOUT, NATS_PREFIX_MAX};
 use crate::warnings::Warnings;
-use crate::{Broker, Clock, Endpoint, Health, Inbox, NodeBus, Presence, Publications, Registry};
+use crate::{
+    Broker, Clock, Endpoint, Health, Inbox, NodeBus, PresenceBroker, PublicationBroker,
+    RegistryBroker,
+};
 use availability::{Availability, UnavailableCause};
 use inputs::NodeInput;
 use link::LinkContext;
@@ -244,13 +247,13 @@ impl Broker for NatsBroker {
     }
 }
 
-impl Publications for NatsBroker {
+impl PublicationBroker for NatsBroker {
     fn submit_publications(&self, endpoint: Endpoint, request: PublicationsRequest) {
         self.submit(endpoint, request.into());
     }
 }
 
-impl Presence for NatsBroker {
+impl PresenceBroker for NatsBroker {
     fn submit_presence(&self, endpoint: Endpoint, request: PresenceRequest) {
         self.submit(endpoint, request.into());
     }
@@ -262,7 +265,7 @@ impl NodeBus for NatsBroker {
     }
 }
 
-impl Registry for NatsBroker {
+impl RegistryBroker for NatsBroker {
     fn submit_registry(&self, endpoint: Endpoint, request: RegistryRequest) {
         self.submit(endpoint, request.into());
     }

@@ -118,7 +118,9 @@ use self::connection::Dialer;
 use self::core::Core;
 use self::exchange::{ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent};
 use self::shared::Shared;
-use crate::{Broker, Endpoint, Health, Inbox, NodeBus, Presence, Publications, Registry};
+use crate::{
+    Broker, Endpoint, Health, Inbox, NodeBus, PresenceBroker, PublicationBroker, RegistryBroker,
+};
 
 pub use settings::RedisSettings;
 pub use unavailable::UnavailableReason;
@@ -243,13 +245,13 @@ impl Broker for RedisBroker {
     }
 }
 
-impl Publications for RedisBroker {
+impl PublicationBroker for RedisBroker {
     fn submit_publications(&self, endpoint: Endpoint, request: PublicationsRequest) {
         self.submit(endpoint, request.into());
     }
 }
 
-impl Presence for RedisBroker {
+impl PresenceBroker for RedisBroker {
     fn submit_presence(&self, endpoint: Endpoint, request: PresenceRequest) {
         self.submit(endpoint, request.into());
     }
@@ -261,7 +263,7 @@ impl NodeBus for RedisBroker {
     }
 }
 
-impl Registry for RedisBroker {
+impl RegistryBroker for RedisBroker {
     fn submit_registry(&self, endpoint: Endpoint, request: RegistryRequest) {
         self.submit(endpoint, request.into());
     }

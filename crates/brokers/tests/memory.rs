@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use brokers::memory::{Ceilings, Usage};
 use brokers::{Broker, Clock, Endpoint, Inbox, MemoryBroker};
 use engine::broker::{
-    Answer, BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead,
-    JoinedStream, PublicationsRequest, PublishOptions, RequestId,
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, JoinedStream,
+    PublicationsRequest, PublishOptions, ReplyValue, RequestId,
 };
 use engine::rules::{Namespace, Rules};
 use wire::protocol::{HistoryResult, Publication, StreamPosition};
@@ -246,7 +246,7 @@ fn subscribe(
 }
 
 /// Returns the next reply; skips publications.
-fn answer<T: Answer>(world: &mut MemoryWorld, endpoint: Endpoint) -> Result<T, BrokerError> {
+fn answer<T: ReplyValue>(world: &mut MemoryWorld, endpoint: Endpoint) -> Result<T, BrokerError> {
     loop {
         if let Some(BrokerEvent::Reply(reply)) = world.next_event(endpoint) {
             return T::of(reply).expect("a reply of the request's type").1;

@@ -10,8 +10,8 @@
 //! - Each request that carries a [`RequestId`] gets exactly one [`BrokerEvent::Reply`], whose type
 //!   follows from the id.
 //! - A reply stands in the inbox behind every event that precedes it in the channel. So the reply
-//!   to [`PublicationsRequest::Subscribe`] separates the publications that its [`JoinedStream`] covers
-//!   from those that follow.
+//!   to [`PublicationsRequest::Subscribe`] separates the publications that its [`JoinedStream`]
+//!   covers from those that follow.
 //!
 //! A broker has four parts, which may be different servers: publications with their history,
 //! presence, the node bus, and the registry. The guarantees about order hold within a part.
@@ -36,7 +36,7 @@ pub use publications::{
     PublicationsRequest, PublishOptions,
 };
 pub use registry::RegistryRequest;
-pub use reply::{Answer, BrokerReply, RequestId};
+pub use reply::{BrokerReply, ReplyValue, RequestId};
 
 /// A request that an endpoint submits to a broker.
 #[derive(Clone, Debug)]

@@ -33,21 +33,20 @@ use bytes::Bytes;
 use engine::rates::{Bucket, Limited};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::{Mutex, Semaphore};
 use tracing::warn;
 use wire::protocol::ErrorCode;
 
-use crate::clock::ServerClock;
-use crate::cluster::members::Members;
 use crate::cluster::node::Node;
 use crate::config::{ApiKey, ErrorMode};
 use crate::json::Object;
 use crate::limits::throttle::set_retry_after;
 use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
 use crate::listener::RequestOrigin;
+use crate::service::Service;
+use crate::service::error::ApiError;
 use crate::telemetry::{RefusalSubject, shown};
 use call::Call;
-use error::{ApiError, MethodFailure};
+use error::{MethodFailure, no_method};
 pub(crate) use keys::ApiKeys;
 use late_timeout::timeout_if_late;
 use method::Method;
@@ -55,16 +54,11 @@ use unreadable::unreadable;
 
 /// State shared by all requests to the API.
 pub(crate) struct ApiState {
-    pub(crate) members: Arc<Members>,
+    pub(crate) service: Arc<Service>,
     pub(crate) node: Arc<Node>,
-    pub(crate) clock: ServerClock,
     pub(crate) settings: crate::config::Api,
     /// Keys that are accepted.
     pub(crate) keys: Arc<ApiKeys>,
-    /// Serializes changes of revocations.
-    pub(crate) revoking: Mutex<()>,
-    /// Limits concurrent reads of histories and presences ([`crate::limits::API_READS_MAX`]).
-    pub(crate) reads: Semaphore,
 }
 
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -112,7 +106,8 @@ async fn describe() -> Response {
     ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
-/// `POST /api/<method>` with a name that has no route of its own: it is unknown, or percent-encoded.
+/// `POST /api/<method>` with a name that has no route of its own: it is unknown, or
+/// percent-encoded.
 async fn call_by_name(
     State(api): State<Arc<ApiState>>,
     Path(name): Path<String>,
@@ -122,7 +117,7 @@ async fn call_by_name(
         return call(api, method, request).await;
     }
     match api.read(request).await {
-        Ok(_) => refuse(StatusCode::NOT_FOUND, 104, &ApiError::no_method(&name).message),
+        Ok(_) => refuse(StatusCode::NOT_FOUND, 104, &no_method(&name).message),
         Err(response) => response,
     }
 }
@@ -139,8 +134,10 @@ async fn call(api: Arc<ApiState>, method: Method, request: Request) -> Response 
         Ok(result) => answer(StatusCode::OK, format!("{{\"result\":{result}}}")),
         Err(MethodFailure::Unreadable(text)) => refuse(StatusCode::BAD_REQUEST, 107, &text),
         Err(MethodFailure::Api(error)) => match mode {
-            ErrorMode::Body => answer(StatusCode::OK, format!("{{\"error\":{}}}", error.json())),
-            ErrorMode::Transport => answer(error.status(), error.json()),
+            ErrorMode::Body => {
+                answer(StatusCode::OK, format!("{{\"error\":{}}}", error::json(&error)))
+            }
+            ErrorMode::Transport => answer(error::status(&error), error::json(&error)),
         },
     }
 }
@@ -160,11 +157,11 @@ async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Respons
         let params = command.params.map_or("{}", RawValue::get);
         let result = match Method::named(&command.method) {
             Some(method) => api.run(&call, method, params.as_bytes()).await,
-            None => Err(ApiError::no_method(&command.method).into()),
+            None => Err(no_method(&command.method).into()),
         };
         let reply = match result {
             Ok(result) => format!("{{\"result\":{result}}}"),
-            Err(MethodFailure::Api(error)) => format!("{{\"error\":{}}}", error.json()),
+            Err(MethodFailure::Api(error)) => format!("{{\"error\":{}}}", error::json(&error)),
             Err(MethodFailure::Unreadable(text)) => {
                 return refuse(StatusCode::BAD_REQUEST, 107, &text);
             }
@@ -267,7 +264,7 @@ impl ApiState {
         if let Some(left_out) =
             self.node.counts.refusals.note(RefusalSubject::ApiKey, "out_of_scope")
         {
-            let (key, method) = (&*call.key.name, method.name());
+            let (key, method) = (&*call.caller.key.name, method.name());
             warn!(key, method, reason, left_out, "a call of the server API is refused");
         }
     }
@@ -291,10 +288,10 @@ impl ApiState {
         method: Method,
         params: &[u8],
     ) -> Result<String, MethodFailure> {
-        let has_token = match method == Method::Batch || call.is_first() {
+        let has_token = match method == Method::Batch || call.take_first() {
             // `read` has taken the token of the request's first command.
             true => Ok(()),
-            false => self.take_token(&call.key),
+            false => self.take_token(&call.caller.key),
         };
         let mut result = match has_token {
             Ok(()) => match call.check_method(method) {
@@ -314,7 +311,7 @@ impl ApiState {
             Err(MethodFailure::Api(error)) => error.code,
             Err(MethodFailure::Unreadable(_)) => ApiError::BAD_REQUEST.code,
         };
-        self.node.counts.called(&call.key.name, method.name(), code);
+        self.node.counts.called(&call.caller.key.name, method.name(), code);
         if let Err(MethodFailure::Api(error)) = &result
             && error.code == ErrorCode::PermissionDenied.number()
         {
@@ -359,7 +356,7 @@ fn is_length_error(error: &axum::Error) -> bool {
 
 fn refuse(status: StatusCode, code: u32, text: &str) -> Response {
     let error = ApiError { code, message: text.to_owned().into() };
-    answer(status, format!("{{\"error\":{}}}", error.json()))
+    answer(status, format!("{{\"error\":{}}}", error::json(&error)))
 }
 
 fn answer(status: StatusCode, json: String) -> Response {

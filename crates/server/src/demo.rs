@@ -11,15 +11,15 @@ use axum::http::header::{
 };
 use axum::response::IntoResponse;
 use axum::routing::get;
-use engine::broker::PublicationsRequest;
 use engine::random::Random;
-use engine::rules::Rules;
 use serde::Serialize;
 use tracing::warn;
-use wire::protocol::Publication;
 
 use crate::clock::ServerClock;
-use crate::cluster::service_endpoint::ServiceEndpoint;
+use crate::service::Service;
+use crate::service::caller::ApiCaller;
+use crate::service::error::ApiError;
+use crate::service::publications::PublicationOptions;
 
 const FILES: &[(&str, &str, &str)] = &[
     ("/", "text/html; charset=utf-8", include_str!("../../../web/index.html")),
@@ -73,19 +73,9 @@ struct Quote {
 }
 
 /// Publishes quotes. Does not return.
-pub(crate) async fn run_ticker(
-    service: ServiceEndpoint,
-    rules: Arc<Rules>,
-    clock: ServerClock,
-    seed: u64,
-) {
-    let Ok(view) = engine::channel::view(&rules.channels, CHANNEL) else {
-        return warn!(
-            channel = CHANNEL,
-            "the configuration does not allow the demo's channel; the ticker does not run"
-        );
-    };
-    let options = view.namespace.publish_options();
+pub(crate) async fn run_ticker(service: Arc<Service>, clock: ServerClock, seed: u64) {
+    let (caller, options) = (ApiCaller::internal("demo"), PublicationOptions::default());
+    let mut last_error = None;
     let mut random = Random::new(seed);
     let mut prices: Vec<i64> = STOCKS.iter().map(|(_, start)| *start).collect();
     let mut interval = tokio::time::interval(INTERVAL);
@@ -106,20 +96,16 @@ pub(crate) async fn run_ticker(
             change: cents(prices[index] - start),
             time: clock.unix_ms(),
         };
-        let publication = Publication {
-            data: serde_json::to_vec(&quote).expect("numbers and texts are JSON").into(),
-            time: quote.time,
-            ..Publication::default()
-        };
-        let publish = |id| PublicationsRequest::Publish {
-            id,
-            channel: CHANNEL.into(),
-            publication,
-            options: options.clone(),
-        };
-        if let Err(error) = service.ask(publish).await {
-            warn!(%error, "a quote of the demo was not published; the next one follows");
+        let data = serde_json::to_vec(&quote).expect("numbers and texts are JSON").into();
+        let publishing = service.publications.publish(&caller, CHANNEL, data, &options);
+        let error = publishing.await.err();
+        // The next quotes may fail in the same way.
+        if let Some(ApiError { code, message }) = &error
+            && error != last_error
+        {
+            warn!(code, %message, "a quote of the demo was not published; the next one follows");
         }
+        last_error = error;
     }
 }
 

@@ -28,6 +28,7 @@ mod cluster;
 
 mod api;
 mod demo;
+mod service;
 
 pub mod clock;
 pub mod doctor;

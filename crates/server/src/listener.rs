@@ -182,8 +182,8 @@ impl Listener {
         let Some(tls) = self.tls.clone() else {
             return Ok(self.serve_http(tcp, client, http).await?);
         };
-        // On the heap, as above: a task has the size of its largest state, and is moved as it starts
-        // and ends. Most connections have neither TLS nor a PROXY header.
+        // On the heap, as above: a task has the size of its largest state, and is moved as it
+        // starts and ends. Most connections have neither TLS nor a PROXY header.
         let serving = async move {
             let handshake = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(tcp));
             let tls = self.until_stop(handshake).await???;

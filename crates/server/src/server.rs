@@ -26,10 +26,12 @@ use crate::clock::ServerClock;
 use crate::cluster::members::Members;
 use crate::cluster::node::{Node, Surveys};
 use crate::config::{Config, Engine, Shutdown};
+use crate::demo;
 use crate::limits::throttle::Throttle;
 use crate::limits::{BROKER_END_TIMEOUT, START_PATIENCE};
 use crate::listener::ListenAddress;
 use crate::listeners::{Listeners, Serving};
+use crate::service::{Service, ServiceContext};
 use crate::supervision::start::Starting;
 use crate::supervision::supervisor::Supervisor;
 use crate::telemetry::HttpCounts;
@@ -110,8 +112,13 @@ impl Server {
         starting.waits_for("reading the dynamic configuration (sys:config) from the broker");
         let members = join(&config, &node).await?;
         let api_keys = Arc::new(ApiKeys::new(&config.api.keys));
-        let (outside, inside) = routes(&config, &node, admission, &members, &api_keys);
-        start_tasks(&mut tasks, &config, &members, random.next_u64());
+        let service = Arc::new(Service::new(&ServiceContext::of(&members)));
+        let (outside, inside) = routes(&config, &node, admission, &service, &api_keys);
+        start_tasks(&mut tasks, &members);
+        if config.demo {
+            let seed = random.next_u64();
+            tasks.spawn("demo-ticker", move || demo::run_ticker(service.clone(), clock, seed));
+        }
         if let Some(certificate) = serving.certificate.clone() {
             tasks.spawn("certificate", move || certificate.clone().follow_files());
         }

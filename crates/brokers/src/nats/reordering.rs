@@ -4,8 +4,8 @@
 //! NATS republishes a stored message from the task of its publisher, so that of two messages stored
 //! at the same time the later one may arrive first. Each carries the sequence of the one before it.
 //! Invariant: no message is held back longer than [`REORDER_WAIT`], and at most [`HELD_MAX`]
-//! messages with [`HELD_BYTES_MAX`] bytes are: a message that does not arrive was lost, and shows as
-//! a gap.
+//! messages with [`HELD_BYTES_MAX`] bytes are: a message that does not arrive was lost, and shows
+//! as a gap.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

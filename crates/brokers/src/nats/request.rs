@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use engine::broker::{
-    Answer, BrokerError, BrokerEvent, BrokerRequest, NodeBusRequest, PresenceRequest,
-    PublicationsRequest, RequestId,
+    BrokerError, BrokerEvent, BrokerRequest, NodeBusRequest, PresenceRequest, PublicationsRequest,
+    ReplyValue, RequestId,
 };
 use wire::protocol::{ClientInfo, Publication};
 
@@ -32,7 +32,7 @@ pub(super) struct ReplyContext {
 }
 
 /// Replies to a request. When dropped without a reply, it replies that the broker is unavailable.
-pub(super) struct ReplyHandle<T: Answer> {
+pub(super) struct ReplyHandle<T: ReplyValue> {
     inbox: Arc<dyn Inbox>,
     /// `None` once it has replied.
     id: Option<RequestId<T>>,
@@ -106,13 +106,13 @@ impl Drop for QueuedRequest {
 }
 
 impl ReplyContext {
-    pub(super) fn reply<T: Answer>(self, id: RequestId<T>) -> ReplyHandle<T> {
+    pub(super) fn reply<T: ReplyValue>(self, id: RequestId<T>) -> ReplyHandle<T> {
         let ReplyContext { inbox, due, share, .. } = self;
         ReplyHandle { inbox, id: Some(id), due, _share: share }
     }
 }
 
-impl<T: Answer> ReplyHandle<T> {
+impl<T: ReplyValue> ReplyHandle<T> {
     pub(super) fn send(mut self, result: Result<T, BrokerError>) {
         self.deliver(result);
     }
@@ -129,7 +129,7 @@ impl<T: Answer> ReplyHandle<T> {
     }
 }
 
-impl<T: Answer> Drop for ReplyHandle<T> {
+impl<T: ReplyValue> Drop for ReplyHandle<T> {
     fn drop(&mut self) {
         self.deliver(Err(BrokerError::Unavailable));
     }

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::broker::{
-    Answer, BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, NodeBusRequest,
-    PresenceRequest, PublicationsRequest, RegistryRequest,
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, NodeBusRequest,
+    PresenceRequest, PublicationsRequest, RegistryRequest, ReplyValue,
 };
 use engine::random::Random;
 
@@ -323,7 +323,7 @@ impl Core {
         }
     }
 
-    fn answer<T: Answer>(&self, asker: &Asker<T>, result: Result<T, BrokerError>) {
+    fn answer<T: ReplyValue>(&self, asker: &Asker<T>, result: Result<T, BrokerError>) {
         self.reply(asker.endpoint, asker.id.answer(result));
     }
 

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use brokers::Endpoint;
 use bytes::Bytes;
 use engine::broker::{
-    Answer, BrokerError, BrokerEvent, BrokerRequest, HistoryQuery, JoinRead, JoinedStream,
-    PresenceRequest, PublicationsRequest, PublishOptions, RequestId,
+    BrokerError, BrokerEvent, BrokerRequest, HistoryQuery, JoinRead, JoinedStream, PresenceRequest,
+    PublicationsRequest, PublishOptions, ReplyValue, RequestId,
 };
 use wire::protocol::{ClientInfo, PresenceStats, Publication, StreamPosition};
 
@@ -95,7 +95,7 @@ struct Actor<'w> {
 }
 
 impl Actor<'_> {
-    fn ask<T: Answer, R: Into<BrokerRequest>>(
+    fn ask<T: ReplyValue, R: Into<BrokerRequest>>(
         &mut self,
         endpoint: Endpoint,
         request: impl FnOnce(RequestId<T>) -> R,

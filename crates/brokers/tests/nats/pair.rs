@@ -7,8 +7,8 @@ use crate::conformance::World;
 use brokers::Endpoint;
 use bytes::Bytes;
 use engine::broker::{
-    Answer, BrokerError, BrokerEvent, BrokerRequest, JoinRead, JoinedStream, PublicationsRequest,
-    PublishOptions, RequestId,
+    BrokerError, BrokerEvent, BrokerRequest, JoinRead, JoinedStream, PublicationsRequest,
+    PublishOptions, ReplyValue, RequestId,
 };
 use wire::protocol::{Publication, StreamPosition};
 
@@ -39,7 +39,7 @@ impl Pair {
         Pair { world, listener, publisher, channel, last_number: 0 }
     }
 
-    pub(crate) fn answer<T: Answer, R: Into<BrokerRequest>>(
+    pub(crate) fn answer<T: ReplyValue, R: Into<BrokerRequest>>(
         &mut self,
         endpoint: Endpoint,
         request: impl FnOnce(RequestId<T>, Arc<str>) -> R,

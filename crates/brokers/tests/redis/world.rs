@@ -10,8 +10,8 @@ use brokers::redis::RedisSettings;
 use brokers::redis::settings::{Deployment, Login, ParsedAddress};
 use brokers::{Broker, Endpoint, Health, Inbox, RedisBroker};
 use engine::broker::{
-    Answer, BrokerError, BrokerEvent, BrokerRequest, JoinRead, JoinedStream, PublicationsRequest,
-    PublishOptions, RequestId,
+    BrokerError, BrokerEvent, BrokerRequest, JoinRead, JoinedStream, PublicationsRequest,
+    PublishOptions, ReplyValue, RequestId,
 };
 use engine::rules::Rules;
 use wire::protocol::{Publication, StreamPosition};
@@ -138,7 +138,7 @@ impl Node {
     }
 
     /// Submits a request and waits for its reply; other events of the endpoint are dropped.
-    pub(crate) fn ask<T: Answer, R: Into<BrokerRequest>>(
+    pub(crate) fn ask<T: ReplyValue, R: Into<BrokerRequest>>(
         &self,
         endpoint: Endpoint,
         request: impl FnOnce(RequestId<T>) -> R,

@@ -11,7 +11,8 @@ use crate::revocation::{Revocation, RevokeOutcome, Subject};
 /// A request about revocations.
 #[derive(Clone, Debug)]
 pub enum RegistryRequest {
-    /// Stores a change of what is revoked and notifies all nodes by [`super::BrokerEvent::Revocation`].
+    /// Stores a change of what is revoked and notifies all nodes by
+    /// [`super::BrokerEvent::Revocation`].
     /// The change is not stored when the stored change of its subject is as late or later.
     /// Idempotent: the stored change itself is answered with [`RevokeOutcome::Stored`] again.
     Revoke {

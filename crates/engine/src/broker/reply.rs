@@ -21,7 +21,7 @@ pub struct RequestId<T> {
 }
 
 /// The result of a request.
-pub trait Answer: Sized {
+pub trait ReplyValue: Sized {
     /// Returns the reply with this result.
     fn reply(id: RequestId<Self>, result: Result<Self, BrokerError>) -> BrokerReply;
 
@@ -55,7 +55,7 @@ macro_rules! replies {
             }
         }
 
-        $(impl Answer for $answer {
+        $(impl ReplyValue for $answer {
             fn reply(id: RequestId<Self>, result: Result<Self, BrokerError>) -> BrokerReply {
                 BrokerReply::$variant(id, result)
             }
@@ -110,7 +110,7 @@ impl<T> RequestId<T> {
     }
 }
 
-impl<T: Answer> RequestId<T> {
+impl<T: ReplyValue> RequestId<T> {
     /// Returns the reply with this result.
     #[must_use]
     pub fn answer(self, result: Result<T, BrokerError>) -> BrokerReply {

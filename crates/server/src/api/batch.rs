@@ -7,11 +7,12 @@ use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 
 use super::ApiState;
 use super::call::Call;
-use super::error::{ApiError, MethodFailure};
+use super::error::{self, MethodFailure, not_found};
 use super::method::Method;
 use super::methods::Outcome;
 use super::request::{Batch, BatchCommand, read};
 use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
+use crate::service::error::ApiError;
 
 impl ApiState {
     /// Boxed, because an `async fn` cannot contain its own future.
@@ -44,11 +45,11 @@ impl ApiState {
             None => return failed(&ApiError::bad("a command is null")),
             Some([]) => {
                 let text = "a command names no method: it is an object such as {\"publish\": {…}}";
-                return failed(&ApiError::not_found(text));
+                return failed(&not_found(text));
             }
             // Nesting would be unbounded.
             Some([(Method::Batch, _)]) => {
-                return failed(&ApiError::not_found("a batch has no place in a batch"));
+                return failed(&not_found("a batch has no place in a batch"));
             }
             Some([(method, params)]) => (*method, params),
             Some([(one, _), (other, _), ..]) => {
@@ -68,5 +69,5 @@ impl ApiState {
 }
 
 fn failed(error: &ApiError) -> String {
-    format!("{{\"error\":{}}}", error.json())
+    format!("{{\"error\":{}}}", error::json(error))
 }

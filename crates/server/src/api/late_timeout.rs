@@ -1,5 +1,5 @@
-//! A timeout for a future that is usually ready when it is polled a second time, such as the body of
-//! a request that has arrived with its head.
+//! A timeout for a future that is usually ready when it is polled a second time, such as the body
+//! of a request that has arrived with its head.
 //!
 //! Invariant: no timer is registered for a future that is ready at its second poll; any other is
 //! bounded like that of [`tokio::time::timeout`].

@@ -12,13 +12,15 @@ use engine::broker::Target;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use wire::limits::CLOSE_REASON_MAX;
-use wire::protocol::{DisconnectCode, StreamPosition, is_nested_too_deep};
+use wire::protocol::{Disconnect, StreamPosition, is_nested_too_deep};
 
-use super::error::{ApiError, MethodFailure};
+use super::error::MethodFailure;
 use super::method::Method;
 use super::unreadable::unreadable;
 use crate::json::{Integer, Object, OverridesJson};
+use crate::service::error::ApiError;
+use crate::service::publications::PublicationOptions;
+use crate::service::sessions::disconnect_advice;
 
 /// A JSON value as it was written, `null` included; empty when the field is absent.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +98,7 @@ pub(super) fn payload(json: &Json, base64: &str) -> Result<Bytes, ApiError> {
 const BASE64: GeneralPurpose =
     GeneralPurpose::new(&STANDARD_ALPHABET, PAD.with_decode_allow_trailing_bits(true));
 
-/// Parameters of `publish` and `broadcast`.
+/// Parameters of `publish`, and those that `broadcast` shares with it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Publish {
@@ -109,15 +111,28 @@ pub(super) struct Publish {
     #[serde(deserialize_with = "nullable")]
     pub(super) b64data: String,
     #[serde(deserialize_with = "nullable")]
-    pub(super) skip_history: bool,
+    skip_history: bool,
     #[serde(deserialize_with = "tags")]
-    pub(super) tags: BTreeMap<String, String>,
+    tags: BTreeMap<String, String>,
     #[serde(deserialize_with = "nullable")]
-    pub(super) idempotency_key: String,
+    idempotency_key: String,
     #[serde(deserialize_with = "integer")]
-    pub(super) version: u64,
+    version: u64,
     #[serde(deserialize_with = "nullable")]
-    pub(super) version_epoch: String,
+    version_epoch: String,
+}
+
+impl Publish {
+    /// Takes the options of the publication.
+    pub(super) fn take_options(&mut self) -> PublicationOptions {
+        PublicationOptions {
+            tags: std::mem::take(&mut self.tags),
+            skip_history: self.skip_history,
+            idempotency_key: std::mem::take(&mut self.idempotency_key),
+            version: self.version,
+            version_epoch: std::mem::take(&mut self.version_epoch),
+        }
+    }
 }
 
 /// Sessions that `disconnect`, `refresh`, `subscribe` or `unsubscribe` apply to.
@@ -200,23 +215,8 @@ pub(super) struct DisconnectAdvice {
 }
 
 impl DisconnectAdvice {
-    /// Code and reason to close with; without a code it is 3000, after which clients connect again.
-    pub(super) fn disconnect(self) -> Result<wire::protocol::Disconnect, ApiError> {
-        let DisconnectAdvice { code, reason } = self;
-        if code != 0 && !(3000..5000).contains(&code) {
-            return Err(ApiError::bad("a disconnect code is 3000 to 4999, or 0 for 3000"));
-        }
-        if reason.len() > CLOSE_REASON_MAX {
-            return Err(ApiError::bad("a disconnect reason has 123 bytes at most"));
-        }
-        Ok(match (code, reason) {
-            (0, reason) if reason.is_empty() => DisconnectCode::ConnectionClosed.into(),
-            (0, reason) => {
-                let code = DisconnectCode::ConnectionClosed.number();
-                wire::protocol::Disconnect::Custom { code, reason: reason.into() }
-            }
-            (code, reason) => wire::protocol::Disconnect::Custom { code, reason: reason.into() },
-        })
+    pub(super) fn disconnect(self) -> Result<Disconnect, ApiError> {
+        disconnect_advice(self.code, self.reason)
     }
 }
 

@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::ApiState;
 use super::call::Call;
-use super::error::ApiError;
 use super::methods::{Outcome, json};
 use super::request::{RevocationsRequest, read};
 use crate::limits::{REVOCATIONS_PER_PAGE, REVOCATIONS_PER_PAGE_MAX};
+use crate::service::error::ApiError;
 
 #[derive(Serialize)]
 struct Page<'a> {
@@ -53,9 +53,7 @@ impl ApiState {
                 )
             })?),
         };
-        let mut found = self.node.revoked.page(after.as_ref(), limit + 1);
-        let has_more = found.len() > limit;
-        found.truncate(limit);
+        let (found, has_more) = self.service.revocations.page(after.as_ref(), limit);
         let cursor = found.last().filter(|_| has_more).map(|last| text(&last.subject));
         let page = json(&Page { revocations: found.iter().map(entry).collect(), cursor })?;
         call.check_room(page.len())?;

@@ -48,8 +48,7 @@ impl Members {
     ) -> Option<Arc<Members>> {
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
         let is_changed = Arc::new(Notify::new());
-        let service =
-            ServiceEndpoint::with_events(broker, sender, is_changed.clone(), node.clone());
+        let service = ServiceEndpoint::new(broker, sender, is_changed.clone(), node.clone());
         let dynamic_config = DynamicConfig::new(node.clone(), changeable, is_changed);
         let applying = async {
             dynamic_config.apply_at_start(&service).await;

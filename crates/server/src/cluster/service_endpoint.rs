@@ -1,5 +1,5 @@
-//! An endpoint of the broker that sends requests and waits for replies: for the server API, the
-//! cluster and the demo.
+//! An endpoint of the broker that sends requests and waits for replies: for the service and the
+//! cluster.
 //!
 //! Invariant: every request ends with a reply or after [`ANSWER_TIMEOUT`], and is then removed.
 
@@ -23,10 +23,9 @@ pub(crate) struct ServiceEndpoint {
     next: AtomicU64,
 }
 
-#[derive(Default)]
 struct PendingRequests {
     callers: Mutex<WaitingCallers>,
-    events: Option<ClusterEvents>,
+    events: ClusterEvents,
 }
 
 /// Receivers of events that are not replies.
@@ -45,22 +44,15 @@ pub(crate) type NodeQuestion = (Ticket, Bytes);
 struct PendingRequest<'a, T: Awaited>(&'a PendingRequests, RequestId<T>);
 
 impl ServiceEndpoint {
-    pub(crate) fn new(broker: Arc<BrokerParts>) -> ServiceEndpoint {
-        ServiceEndpoint::attach(broker, None)
-    }
-
-    /// Attaches an endpoint that also passes on questions of other nodes, revocations and news of
+    /// Attaches an endpoint that passes on questions of other nodes, revocations and news of
     /// publications. Questions are dropped while the queue is full.
-    pub(crate) fn with_events(
+    pub(crate) fn new(
         broker: Arc<BrokerParts>,
         asked: mpsc::Sender<NodeQuestion>,
         is_changed: Arc<Notify>,
         node: Arc<Node>,
     ) -> ServiceEndpoint {
-        ServiceEndpoint::attach(broker, Some(ClusterEvents { asked, is_changed, node }))
-    }
-
-    fn attach(broker: Arc<BrokerParts>, events: Option<ClusterEvents>) -> ServiceEndpoint {
+        let events = ClusterEvents { asked, is_changed, node };
         let pending = Arc::new(PendingRequests { callers: Mutex::default(), events });
         let endpoint = broker.attach(pending.clone());
         ServiceEndpoint { broker, endpoint, pending, next: AtomicU64::new(0) }
@@ -104,20 +96,21 @@ impl PendingRequests {
 
 impl brokers::Inbox for PendingRequests {
     fn deliver(&self, event: BrokerEvent) {
-        match (event, &self.events) {
-            (BrokerEvent::Reply(reply), _) => self.lock().resolve(reply),
-            (BrokerEvent::Question { ticket, question }, Some(events)) => {
+        let ClusterEvents { asked, is_changed, node } = &self.events;
+        match event {
+            BrokerEvent::Reply(reply) => self.lock().resolve(reply),
+            BrokerEvent::Question { ticket, question } => {
                 // When the queue is full, the other node counts this one as missing.
-                let _full = events.asked.try_send((ticket, question));
+                let _full = asked.try_send((ticket, question));
             }
-            (BrokerEvent::Revocation(change), Some(events)) => events.node.revoke(&change),
-            (BrokerEvent::RevocationsStale, Some(events)) => {
-                events.node.revoked.is_stale.notify_one();
+            BrokerEvent::Revocation(change) => node.revoke(&change),
+            BrokerEvent::RevocationsStale => node.revoked.is_stale.notify_one(),
+            BrokerEvent::Publication { .. } | BrokerEvent::Position { .. } => {
+                is_changed.notify_one();
             }
-            (BrokerEvent::Publication { .. } | BrokerEvent::Position { .. }, Some(events)) => {
-                events.is_changed.notify_one();
-            }
-            _ => {}
+            BrokerEvent::Membership { .. }
+            | BrokerEvent::Expired { .. }
+            | BrokerEvent::Control(_) => {}
         }
     }
 

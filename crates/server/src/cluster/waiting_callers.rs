@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use engine::broker::{
-    Answer, BrokerError, BrokerReply, ChannelTtl, HistoryRemoved, JoinedStream, RequestId, Survey,
+    BrokerError, BrokerReply, ChannelTtl, HistoryRemoved, JoinedStream, ReplyValue, RequestId,
+    Survey,
 };
 use engine::revocation::{Revocation, RevokeOutcome};
 use tokio::sync::oneshot;
@@ -17,7 +18,7 @@ use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, StreamPosition};
 pub(super) type Callers<T> = HashMap<RequestId<T>, oneshot::Sender<Result<T, BrokerError>>>;
 
 /// A reply that a caller can wait for.
-pub(crate) trait Awaited: Answer {
+pub(crate) trait Awaited: ReplyValue {
     /// Returns the callers that wait for such a reply.
     fn callers(waiting: &mut WaitingCallers) -> &mut Callers<Self>;
 }

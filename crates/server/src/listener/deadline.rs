@@ -1,7 +1,7 @@
 //! A timeout that begins anew with every request of a connection.
 //!
-//! Invariant: the timer is registered with the runtime once for many requests: a deadline that moves
-//! to a later time leaves it as it is, and it is set again when its old time has passed.
+//! Invariant: the timer is registered with the runtime once for many requests: a deadline that
+//! moves to a later time leaves it as it is, and it is set again when its old time has passed.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -11,16 +11,14 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use brokers::Health;
-use tokio::sync::Semaphore;
 
 use crate::admission::Admission;
 use crate::api::{self, ApiKeys};
-use crate::cluster::members::Members;
 use crate::cluster::node::Node;
 use crate::config::Config;
 use crate::demo;
-use crate::limits::API_READS_MAX;
 use crate::listener::{self, Sockets};
+use crate::service::Service;
 use crate::telemetry;
 
 /// Routes for clients, and routes for operators and backends.
@@ -28,7 +26,7 @@ pub(super) fn routes(
     config: &Config,
     node: &Arc<Node>,
     admission: Arc<Admission>,
-    members: &Arc<Members>,
+    service: &Arc<Service>,
     api_keys: &Arc<ApiKeys>,
 ) -> (Router, Router) {
     let mut outside = Router::new();
@@ -53,13 +51,10 @@ pub(super) fn routes(
     }
     if let Some(path) = &config.api.path {
         let api = Arc::new(api::ApiState {
-            members: members.clone(),
+            service: service.clone(),
             node: node.clone(),
-            clock: node.clock,
             settings: config.api.clone(),
             keys: api_keys.clone(),
-            revoking: Default::default(),
-            reads: Semaphore::new(API_READS_MAX),
         });
         if config.api.external && config.http.internal_listen_on().is_some() {
             outside = outside.merge(api::routes(path, api.clone()));

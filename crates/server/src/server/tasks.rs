@@ -7,20 +7,11 @@ use std::time::Duration;
 
 use crate::broker;
 use crate::cluster::members::Members;
-use crate::cluster::service_endpoint::ServiceEndpoint;
-use crate::config::Config;
-use crate::demo;
 use crate::supervision::supervisor::Supervisor;
 
 /// Starts the tasks.
-pub(super) fn start_tasks(
-    tasks: &mut Supervisor,
-    config: &Config,
-    members: &Arc<Members>,
-    seed: u64,
-) {
-    let node = members.node();
-    let (broker, clock) = (node.broker.clone(), node.clock);
+pub(super) fn start_tasks(tasks: &mut Supervisor, members: &Arc<Members>) {
+    let broker = members.node().broker.clone();
     let expiring = broker.clone();
     tasks.spawn("expiry", move || {
         let broker = expiring.clone();
@@ -32,18 +23,11 @@ pub(super) fn start_tasks(
             }
         }
     });
-    let watched = broker.clone();
-    tasks.spawn("broker-watch", move || broker::watch(watched.clone()));
+    tasks.spawn("broker-watch", move || broker::watch(broker.clone()));
     let answering = members.clone();
     tasks.spawn("cluster-questions", move || answering.clone().answer_questions());
     let following = members.clone();
     tasks.spawn("dynamic-configuration", move || following.clone().run_dynamic_config());
     let revoking = members.clone();
     tasks.spawn("revocations", move || revoking.clone().synchronize_revocations());
-    if config.demo {
-        let rules = config.rules.clone();
-        tasks.spawn("demo-ticker", move || {
-            demo::run_ticker(ServiceEndpoint::new(broker.clone()), rules.clone(), clock, seed)
-        });
-    }
 }

@@ -218,7 +218,7 @@ impl Operation {
 }
 
 /// The reply to a request that cannot be begun.
-pub(super) fn refused<T: engine::broker::Answer>(
+pub(super) fn refused<T: engine::broker::ReplyValue>(
     reply: ReplyHandle<T>,
     error: BrokerError,
 ) -> Next {
