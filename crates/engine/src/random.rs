@@ -47,14 +47,12 @@ impl Random {
         let low = (self.next_u64() & !(0b11 << 62)) | (0b10 << 62);
         let number = u128::from(high) << 64 | u128::from(low);
         // One for each connection: not by the machinery of `format!`.
-        let mut text = String::with_capacity(36);
-        for digit in 0..32 {
-            if matches!(digit, 8 | 12 | 16 | 20) {
-                text.push('-');
-            }
-            text.push(HEX_DIGITS[(number >> (124 - 4 * digit)) as usize & 0xF] as char);
+        let mut text = [b'-'; 36];
+        let places = text.iter_mut().enumerate().filter(|(at, _)| !matches!(at, 8 | 13 | 18 | 23));
+        for (digit, (_, place)) in places.enumerate() {
+            *place = HEX_DIGITS[(number >> (124 - 4 * digit)) as usize & 0xF];
         }
-        text
+        String::from_utf8_lossy(&text).into_owned()
     }
 }
 
