@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use engine::broker::{BrokerEvent, Control};
 
@@ -35,6 +35,11 @@ impl Endpoints {
 
     pub(crate) fn inbox(&self, endpoint: Endpoint) -> Option<Arc<dyn Inbox>> {
         self.inboxes.read().unwrap_or_else(PoisonError::into_inner).get(&endpoint).cloned()
+    }
+
+    /// The inboxes, none of which is attached or detached meanwhile.
+    pub(crate) fn inboxes(&self) -> RwLockReadGuard<'_, HashMap<Endpoint, Arc<dyn Inbox>>> {
+        self.inboxes.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn notify_order(&self, control: &Arc<Control>) {

@@ -3,7 +3,7 @@
 //! Invariants: events without an acknowledgement are sent again, in their original order. All
 //! brokers send events in the same encoding.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use crate::limits::{LIFECYCLE_BACKLOG, NAMES_PER_COMMAND};
 
 /// The lifecycle events of a node; see the module.
 pub(crate) struct LifecycleQueue {
-    online: HashMap<String, (Arc<ClientInfo>, i64, Endpoint)>,
+    online: BTreeMap<String, (Arc<ClientInfo>, i64, Endpoint)>,
     queue: VecDeque<Lifecycle>,
     /// Whether a batch is in flight.
     is_sending: bool,
@@ -34,7 +34,7 @@ const WORKER_LOST: &str = "worker lost";
 impl Default for LifecycleQueue {
     fn default() -> LifecycleQueue {
         LifecycleQueue {
-            online: HashMap::new(),
+            online: BTreeMap::new(),
             queue: VecDeque::new(),
             is_sending: false,
             is_resending: false,

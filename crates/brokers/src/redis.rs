@@ -72,8 +72,11 @@ mod identity;
 mod keys;
 mod link;
 mod links;
+mod machine;
 mod master_check;
+mod moment;
 mod open_request;
+mod outputs;
 mod page_progress;
 mod pages;
 mod partition;
@@ -101,7 +104,7 @@ mod tests;
 use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -115,8 +118,9 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use self::connection::Dialer;
-use self::core::Core;
 use self::exchange::{ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent};
+use self::machine::Machine;
+use self::pipe::Pipe;
 use self::shared::Shared;
 use crate::{
     Broker, Endpoint, Health, Inbox, NodeBus, PresenceBroker, PublicationBroker, RegistryBroker,
@@ -128,7 +132,7 @@ pub use unavailable::UnavailableReason;
 /// The broker; a thread of its own runs it until [`Broker::end`] or drop.
 pub struct RedisBroker {
     shared: Arc<Shared>,
-    core: Arc<Mutex<Core>>,
+    machine: Arc<Mutex<Machine>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -150,8 +154,8 @@ impl RedisBroker {
     pub fn start(settings: RedisSettings) -> io::Result<RedisBroker> {
         let shared = Arc::new(Shared::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let core = Arc::new(Mutex::new(Core::new(Instant::now(), &settings, shared.clone())));
-        let driver = Driver::new(settings, shared.clone(), core.clone());
+        let machine = Arc::new(Mutex::new(Machine::new(&settings, shared.clone())));
+        let driver = Driver::new(settings, shared.clone(), machine.clone());
         let thread = std::thread::Builder::new().name("redis".to_owned()).spawn(move || {
             // Spawned as a task: waking the future passed to `block_on` costs two system calls.
             let driver = runtime.spawn(driver.run());
@@ -159,24 +163,24 @@ impl RedisBroker {
                 die("its thread panicked");
             }
         })?;
-        Ok(RedisBroker { shared, core, thread: Mutex::new(Some(thread)) })
+        Ok(RedisBroker { shared, machine, thread: Mutex::new(Some(thread)) })
     }
 
     /// Sends queued requests from the calling thread when no reply is pending: batching would gain
     /// nothing, and the broker's thread need not be woken. Returns whether everything was sent.
     fn send_at_once(&self) -> bool {
-        let mut core = match self.core.try_lock() {
-            Ok(core) => core,
+        let mut machine = match self.machine.try_lock() {
+            Ok(machine) => machine,
             Err(TryLockError::WouldBlock) => return false,
             Err(TryLockError::Poisoned(_)) => die("a panic left its state inconsistent"),
         };
-        if !core.is_idle() {
+        if !machine.is_idle() {
             return false;
         }
-        let now = Instant::now();
-        core.handle_jobs(now);
-        core.flush(now);
-        !core.has_commands()
+        let now = machine.clock.now();
+        machine.handle_jobs(now);
+        machine.flush(now);
+        !machine.has_commands()
     }
 }
 
@@ -210,7 +214,7 @@ impl Broker for RedisBroker {
 
     fn set_rules(&self, rules: &Arc<Rules>) {
         self.shared.options.set_rules(rules);
-        self.shared.renew_lease();
+        self.shared.announce_options();
     }
 
     fn detach(&self, endpoint: Endpoint) {
@@ -298,38 +302,61 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
     tokio::spawn(watched).abort_handle()
 }
 
+/// What the driver's tasks send to its event loop.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an event is the usual message, and a box would cost it an allocation"
+)]
+enum DriverMessage {
+    /// The output of a connection that is open; the event follows.
+    Pipe(ConnectionId, Arc<Pipe>),
+    Event(DriverEvent),
+}
+
+impl From<DriverEvent> for DriverMessage {
+    fn from(event: DriverEvent) -> DriverMessage {
+        DriverMessage::Event(event)
+    }
+}
+
+/// The machine, which no other thread may have left in the middle of a change.
+fn lock(machine: &Mutex<Machine>) -> MutexGuard<'_, Machine> {
+    machine.lock().unwrap_or_else(|_| die("a panic left its state inconsistent"))
+}
+
 /// The event loop of the broker's thread.
 struct Driver {
     shared: Arc<Shared>,
-    core: Arc<Mutex<Core>>,
+    machine: Arc<Mutex<Machine>>,
     dialer: Arc<Dialer>,
-    sender: mpsc::Sender<DriverEvent>,
-    events: mpsc::Receiver<DriverEvent>,
+    sender: mpsc::Sender<DriverMessage>,
+    messages: mpsc::Receiver<DriverMessage>,
     connections: HashMap<ConnectionId, AbortHandle>,
 }
 
 impl Driver {
-    fn new(settings: RedisSettings, shared: Arc<Shared>, core: Arc<Mutex<Core>>) -> Driver {
-        let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let dialer = Arc::new(Dialer::new(settings));
-        Driver { shared, core, dialer, sender, events, connections: HashMap::new() }
+    fn new(settings: RedisSettings, shared: Arc<Shared>, machine: Arc<Mutex<Machine>>) -> Driver {
+        let (sender, messages) = mpsc::channel(EVENTS_MAX);
+        let clock = lock(&machine).clock;
+        let dialer = Arc::new(Dialer::new(settings, clock));
+        Driver { shared, machine, dialer, sender, messages, connections: HashMap::new() }
     }
 
     async fn run(mut self) {
-        let mut events = Vec::new();
+        let mut messages = Vec::new();
         let mut closes_at = None;
         let mut next_timeout = Some(Instant::now());
         while let Some(at) = next_timeout {
             tokio::select! {
                 () = self.shared.woken() => {}
-                _ = self.events.recv_many(&mut events, TURN_MAX) => {}
+                _ = self.messages.recv_many(&mut messages, TURN_MAX) => {}
                 () = tokio::time::sleep_until(at.into()) => {}
             }
             if self.shared.is_closed() {
                 // Requests already submitted are still sent, such as departures of clients.
                 closes_at.get_or_insert(Instant::now() + CLOSE_TIMEOUT);
             }
-            next_timeout = self.turn(&mut events, closes_at);
+            next_timeout = self.turn(&mut messages, closes_at);
         }
     }
 
@@ -337,24 +364,25 @@ impl Driver {
     /// the broker has ended.
     fn turn(
         &mut self,
-        events: &mut Vec<DriverEvent>,
+        messages: &mut Vec<DriverMessage>,
         closes_at: Option<Instant>,
     ) -> Option<Instant> {
-        let core = self.core.clone();
-        let mut core = core.lock().unwrap_or_else(|_| die("a panic left its state inconsistent"));
-        let now = Instant::now();
-        events.drain(..).for_each(|event| core.handle_event(now, event));
-        core.handle_jobs(now);
-        core.handle_timeout(now);
+        let machine = self.machine.clone();
+        let mut machine = lock(&machine);
+        let now = machine.clock.now();
+        machine.handle_messages(now, messages.drain(..));
+        machine.handle_jobs(now);
+        machine.handle_timeout(now);
         if closes_at.is_some() {
-            core.leave_registry(now);
+            machine.leave_registry(now);
         }
-        core.flush(now);
-        while let Some(command) = core.poll_command() {
+        machine.flush(now);
+        while let Some(command) = machine.poll_command() {
             self.execute(command);
         }
-        let is_over = closes_at.is_some_and(|at| at <= now || core.is_idle());
-        (!is_over).then(|| core.next_timeout())
+        let closes_now = closes_at.is_some_and(|at| at <= machine.clock.instant(now.moment));
+        let is_over = closes_now || closes_at.is_some() && machine.is_idle();
+        (!is_over).then(|| machine.clock.instant(machine.next_timeout()))
     }
 
     fn execute(&mut self, command: LinkCommand) {
@@ -366,7 +394,7 @@ impl Driver {
                     let reason = dialer.run(connection_id, &target, &sender).await;
                     // The receiver is dropped when the broker has ended.
                     let _nobody = sender
-                        .send(DriverEvent::Link(connection_id, LinkEvent::Down(reason)))
+                        .send(DriverEvent::Link(connection_id, LinkEvent::Down(reason)).into())
                         .await;
                 });
                 self.connections.retain(|_, connection| !connection.is_finished());
@@ -383,7 +411,7 @@ impl Driver {
             LinkCommand::ReadSlots { members } => {
                 spawn(async move {
                     let slots = dialer.slots(&members).await;
-                    let _nobody = sender.send(DriverEvent::Slots(slots)).await;
+                    let _nobody = sender.send(DriverEvent::Slots(slots).into()).await;
                 });
             }
         }

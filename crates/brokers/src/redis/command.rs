@@ -31,7 +31,7 @@ use crate::limits::{
 };
 
 /// Settings of this node that commands contain.
-pub(super) struct Commander {
+pub(super) struct CommandEncoder {
     pub(super) node: String,
     /// Node name in lifecycle events.
     pub(super) name: String,
@@ -96,7 +96,7 @@ struct StreamRead<'r> {
     range: StreamRange,
 }
 
-impl Commander {
+impl CommandEncoder {
     /// Writes the command of a request.
     pub(super) fn request(
         &self,

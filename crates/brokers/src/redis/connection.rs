@@ -14,10 +14,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::DriverMessage;
 use super::conversation::{Conversation, ServerMode, ServerSocket, lost};
 use super::exchange::{ConnectionId, DriverEvent, LinkEvent, LinkTarget, Opened};
 use super::identity::ServerIdentity;
 use super::keys::Keys;
+use super::moment::Clock;
 use super::pipe::Pipe;
 use super::resp::Frame;
 use super::scripts::Digests;
@@ -32,6 +34,7 @@ const READ_SIZE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Dialer {
     pub(super) settings: RedisSettings,
+    pub(super) clock: Clock,
     /// Key that marks the data as Tidings'.
     layout_key: String,
     /// Cluster slot of the layout key.
@@ -46,10 +49,10 @@ struct ServerFacts {
 }
 
 impl Dialer {
-    pub(super) fn new(settings: RedisSettings) -> Dialer {
+    pub(super) fn new(settings: RedisSettings, clock: Clock) -> Dialer {
         let keys = Keys::new(&settings.root(), &settings.node);
         let (layout_key, layout_slot) = (keys.layout(), keys.slot(0));
-        Dialer { settings, layout_key, layout_slot }
+        Dialer { settings, clock, layout_key, layout_slot }
     }
 
     /// Connects, then carries bytes and events until the connection ends; returns why.
@@ -57,7 +60,7 @@ impl Dialer {
         &self,
         connection_id: ConnectionId,
         target: &LinkTarget,
-        events: &mpsc::Sender<DriverEvent>,
+        events: &mpsc::Sender<DriverMessage>,
     ) -> UnavailableReason {
         let (conversation, found) = match self.open(target).await {
             Ok(opened) => opened,
@@ -66,12 +69,10 @@ impl Dialer {
         let pipe = Arc::new(Pipe::new(conversation.socket.second()));
         let address = conversation.address.clone();
         let ServerFacts { digests, identity, has_shards } = found;
-        let opened =
-            Opened { address: address.clone(), digests, identity, has_shards, pipe: pipe.clone() };
-        if events
-            .send(DriverEvent::Link(connection_id, LinkEvent::Up(Box::new(opened))))
-            .await
-            .is_err()
+        let opened = Opened { address: address.clone(), digests, identity, has_shards };
+        let up = DriverEvent::Link(connection_id, LinkEvent::Up(Box::new(opened)));
+        if events.send(DriverMessage::Pipe(connection_id, pipe.clone())).await.is_err()
+            || events.send(up.into()).await.is_err()
         {
             return UnavailableReason::Lost(address, "this node shuts down".to_owned());
         }
@@ -202,7 +203,7 @@ async fn carry(
     conversation: Conversation,
     connection_id: ConnectionId,
     pipe: &Pipe,
-    events: &mpsc::Sender<DriverEvent>,
+    events: &mpsc::Sender<DriverMessage>,
 ) -> UnavailableReason {
     let Conversation { address, socket, mut decoder } = conversation;
     let (mut reader, writer) = tokio::io::split(socket);
@@ -220,7 +221,7 @@ async fn carry(
             }
             let has_frames = !frames.is_empty();
             let event = DriverEvent::Link(connection_id, LinkEvent::Frames(frames));
-            if has_frames && events.send(event).await.is_err() {
+            if has_frames && events.send(event.into()).await.is_err() {
                 return UnavailableReason::Lost(address.clone(), "this node shuts down".to_owned());
             }
             decoder.buffer().reserve(READ_SIZE);

@@ -18,7 +18,7 @@ mod subscriptions;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, NodeBusRequest,
@@ -29,12 +29,14 @@ use engine::random::Random;
 use self::expirations::Expirations;
 use self::reads::Reads;
 use super::answer;
-use super::command::{CommandTarget, Commander};
-use super::exchange::{DriverEvent, Job, LinkCommand, LinkEvent, LinkId, LinkTarget};
+use super::command::{CommandEncoder, CommandTarget};
+use super::exchange::{ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent, LinkId, LinkTarget};
 use super::keys::{Keys, PubSubName, shard};
 use super::link::{Purpose, SentCommand, SubscriptionChange};
 use super::links::Links;
+use super::moment::{Moment, Now};
 use super::open_request::{Asker, OpenRequest};
+use super::outputs::{EndpointStates, Output, Outputs};
 use super::pages::{self, Taken};
 use super::partition::Partition;
 use super::payload::{self, ChannelPayload};
@@ -42,24 +44,26 @@ use super::presence::{PresenceTable, PresentClient};
 use super::registry::Registry;
 use super::resp::Frame;
 use super::settings::{Deployment, RedisSettings};
-use super::shared::Shared;
 use super::stream_range::meta_ttl_ms;
 use super::subscriptions::ChannelSubscriptions;
 use super::surveys::SurveyTable;
 use super::topology::Topology;
 use super::unavailable::{UnavailableReason, show};
+use crate::channel_options::EncodedOptions;
 use crate::limits::PARTITIONS;
 use crate::{Endpoint, control};
 
 /// The state machine; see the module.
-pub(super) struct Core {
-    shared: Arc<Shared>,
-    /// Empty; kept for its capacity.
-    jobs: Vec<Job>,
+pub(super) struct RedisCore {
+    outputs: Outputs,
+    /// Unix time of the last input.
+    unix_ms: i64,
+    /// Channel options of this node, as announced with its lease.
+    options: EncodedOptions,
     keys: Keys,
     prefix: String,
     random: Random,
-    commander: Commander,
+    encoder: CommandEncoder,
     io_timeout: Duration,
     shards: usize,
     /// Slot assignment; `None` without a cluster.
@@ -72,7 +76,7 @@ pub(super) struct Core {
     surveys: SurveyTable,
     reads: Reads,
     expirations: Expirations,
-    next_tick: Instant,
+    next_tick: Moment,
     /// Partition whose presence is renewed next.
     next_renewal: usize,
 }
@@ -83,21 +87,22 @@ const TICK: Duration = Duration::from_millis(50);
 /// Renewals of presence within its TTL.
 const RENEWALS_PER_TTL: u64 = 3;
 
-impl Core {
-    pub(super) fn new(now: Instant, settings: &RedisSettings, shared: Arc<Shared>) -> Core {
+impl RedisCore {
+    pub(super) fn new(now: Moment, settings: &RedisSettings) -> RedisCore {
         let (shards, topology) = match &settings.deployment {
             Deployment::Servers(servers) => (servers.len(), None),
             Deployment::Cluster(seeds) => (1, Some(Topology::new(seeds.clone()))),
         };
         let count = shards * PARTITIONS;
         let presence_ttl_ms = u64::try_from(settings.presence_ttl.as_millis()).unwrap_or(u64::MAX);
-        let mut core = Core {
-            shared,
-            jobs: Vec::new(),
+        let mut core = RedisCore {
+            outputs: Outputs::default(),
+            unix_ms: 0,
+            options: EncodedOptions::default(),
             keys: Keys::new(&settings.root(), &settings.node),
             prefix: settings.prefix.clone(),
             random: Random::new(settings.seed),
-            commander: Commander {
+            encoder: CommandEncoder {
                 node: settings.node.clone(),
                 name: settings.name.clone(),
                 lease_ms: u64::try_from(settings.lease.as_millis()).unwrap_or(u64::MAX),
@@ -129,25 +134,31 @@ impl Core {
         core
     }
 
-    /// Handles queued jobs of endpoints.
-    pub(super) fn handle_jobs(&mut self, now: Instant) {
-        let mut jobs = std::mem::take(&mut self.jobs);
-        self.shared.take(&mut jobs);
-        for job in jobs.drain(..) {
-            match job {
-                Job::Request { endpoint, request } => {
-                    let deadline = now + self.io_timeout;
-                    self.accept(now, OpenRequest::new(endpoint, request, deadline));
-                }
-                Job::Detach { endpoint } => self.detach(now, endpoint),
-                Job::Renew => self.registry.request_renewal(now),
+    /// Handles a job of an endpoint.
+    pub(super) fn handle_job(&mut self, now: Now, job: Job, endpoints: &dyn EndpointStates) {
+        let moment = self.begin(now);
+        match job {
+            Job::Request { endpoint, request } => {
+                let deadline = moment + self.io_timeout;
+                let request = OpenRequest::new(endpoint, request, deadline);
+                self.accept(moment, request, endpoints);
+            }
+            Job::Detach { endpoint } => self.detach(moment, endpoint, endpoints),
+            Job::Announce(options) => {
+                self.options = options;
+                self.registry.request_renewal(moment);
             }
         }
-        self.jobs = jobs;
+    }
+
+    fn begin(&mut self, now: Now) -> Moment {
+        self.unix_ms = now.unix_ms;
+        now.moment
     }
 
     /// Handles an event of a connection.
-    pub(super) fn handle_event(&mut self, now: Instant, event: DriverEvent) {
+    pub(super) fn handle_event(&mut self, now: Now, event: DriverEvent) {
+        let now = self.begin(now);
         let (connection_id, event) = match event {
             DriverEvent::Link(connection_id, event) => (connection_id, event),
             DriverEvent::Slots(slots) => return self.handle_slots(now, slots),
@@ -162,7 +173,7 @@ impl Core {
         match event {
             LinkEvent::Up(opened) => {
                 self.handle_up(now, connection_id.link, *opened);
-                self.shared.set_unavailable(self.reason());
+                self.report_health();
             }
             LinkEvent::Frames(frames) => {
                 for frame in frames {
@@ -173,13 +184,14 @@ impl Core {
             }
             LinkEvent::Down(reason) => {
                 self.handle_down(now, connection_id.link, reason);
-                self.shared.set_unavailable(self.reason());
+                self.report_health();
             }
         }
     }
 
     /// Handles everything that is due.
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        let now = self.begin(now);
         if now < self.next_tick {
             return;
         }
@@ -196,12 +208,27 @@ impl Core {
         self.expire_channels(now);
         self.refresh_slots(now);
         self.leave_isolated_servers(now);
-        self.shared.set_unavailable(self.reason());
+        self.report_health();
     }
 
-    /// Time of the next call of [`Core::handle_timeout`].
-    pub(super) fn next_timeout(&self) -> Instant {
+    /// Time of the next call of [`RedisCore::handle_timeout`].
+    pub(super) fn next_timeout(&self) -> Moment {
         self.next_tick
+    }
+
+    fn report_health(&mut self) {
+        let reason = self.reason();
+        self.outputs.add(Output::Health(reason));
+    }
+
+    /// Takes the next output.
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.poll()
+    }
+
+    /// This node's name.
+    pub(super) fn name(&self) -> &str {
+        &self.encoder.name
     }
 
     /// Whether no reply is pending.
@@ -210,12 +237,12 @@ impl Core {
     }
 
     /// Writes pending lifecycle events and sends buffered output, one write for each server.
-    pub(super) fn flush(&mut self, now: Instant) {
+    pub(super) fn flush(&mut self, now: Moment, send: impl FnMut(ConnectionId, &mut Vec<u8>)) {
         self.send_lifecycle(now);
-        self.links.flush();
+        self.links.flush(send);
     }
 
-    /// Whether [`Core::poll_command`] has a command.
+    /// Whether [`RedisCore::poll_command`] has a command.
     pub(super) fn has_commands(&self) -> bool {
         self.links.has_commands()
     }
@@ -231,11 +258,11 @@ impl Core {
     }
 
     /// Updates local state, then sends the request or holds it while its partition moves.
-    fn accept(&mut self, now: Instant, pending: OpenRequest) {
+    fn accept(&mut self, now: Moment, pending: OpenRequest, endpoints: &dyn EndpointStates) {
         let partition = pending.request.channel().map_or(0, |channel| self.route(channel));
         match &pending.request {
             BrokerRequest::Publications(request) => {
-                if self.accept_publications(now, partition, pending.endpoint, request).is_break() {
+                if self.accept_publications(now, pending.endpoint, request, endpoints).is_break() {
                     return;
                 }
             }
@@ -256,8 +283,8 @@ impl Core {
             BrokerRequest::NodeBus(_) | BrokerRequest::Registry(_) => {}
         }
         let Some(pending) = self.reads.follow(pending) else { return };
-        match &mut self.partitions[partition].moving {
-            Some(moving) => moving.held.push_back(pending),
+        match &mut self.partitions[partition].hold {
+            Some(hold) => hold.held.push_back(pending),
             None => self.send(now, partition, pending),
         }
     }
@@ -265,18 +292,18 @@ impl Core {
     /// Updates the subscriptions; breaks if nothing is to be sent for the request itself.
     fn accept_publications(
         &mut self,
-        now: Instant,
-        partition: usize,
+        now: Moment,
         endpoint: Endpoint,
         request: &PublicationsRequest,
+        endpoints: &dyn EndpointStates,
     ) -> ControlFlow<()> {
+        let partition = self.route(request.channel());
         match request {
             PublicationsRequest::Subscribe { channel, read, .. } => {
-                let Some(inbox) = self.shared.endpoints.inbox(endpoint) else {
+                if !endpoints.is_attached(endpoint) {
                     return ControlFlow::Break(());
-                };
-                if self.subscriptions.add(partition, channel, (endpoint, inbox), meta_ttl_ms(read))
-                {
+                }
+                if self.subscriptions.add(partition, channel, endpoint, meta_ttl_ms(read)) {
                     let names = std::slice::from_ref(channel);
                     self.update_subscriptions(now, partition, names, SubscriptionChange::Open);
                 }
@@ -294,7 +321,7 @@ impl Core {
                 self.expirations.limit(channel, *ttl_ms);
             }
             PublicationsRequest::Publish { id, channel, .. }
-                if self.subscriptions.is_full(partition, channel) =>
+                if self.subscriptions.is_full(partition, channel, endpoints) =>
             {
                 self.reply(endpoint, id.answer(Err(BrokerError::Overloaded)));
                 return ControlFlow::Break(());
@@ -317,17 +344,15 @@ impl Core {
         }
     }
 
-    fn reply(&self, endpoint: Endpoint, reply: BrokerReply) {
-        if let Some(inbox) = self.shared.endpoints.inbox(endpoint) {
-            inbox.deliver(BrokerEvent::Reply(reply));
-        }
+    fn reply(&mut self, endpoint: Endpoint, reply: BrokerReply) {
+        self.outputs.reply(endpoint, reply);
     }
 
-    fn answer<T: ReplyValue>(&self, asker: &Asker<T>, result: Result<T, BrokerError>) {
+    fn answer<T: ReplyValue>(&mut self, asker: &Asker<T>, result: Result<T, BrokerError>) {
         self.reply(asker.endpoint, asker.id.answer(result));
     }
 
-    fn detach(&mut self, now: Instant, endpoint: Endpoint) {
+    fn detach(&mut self, now: Moment, endpoint: Endpoint, endpoints: &dyn EndpointStates) {
         for (partition, channel) in self.subscriptions.remove_endpoint(endpoint) {
             self.reads.close(&channel);
             self.expirations.forget(&channel);
@@ -339,22 +364,23 @@ impl Core {
             let left = PresenceRequest::Remove { channel, client }.into();
             let change = Membership::Leave;
             let announcement = PublicationsRequest::Announce { channel: of, info, change }.into();
-            self.accept(now, OpenRequest::new(endpoint, left, deadline));
+            self.accept(now, OpenRequest::new(endpoint, left, deadline), endpoints);
             if announces {
-                self.accept(now, OpenRequest::new(endpoint, announcement, deadline));
+                let request = OpenRequest::new(endpoint, announcement, deadline);
+                self.accept(now, request, endpoints);
             }
         }
-        self.registry.lifecycle.forget(endpoint, nodes::unix_ms());
+        self.registry.lifecycle.forget(endpoint, self.unix_ms);
     }
 
     /// Handles one frame; an error when the connection must be closed.
-    fn handle_frame(&mut self, now: Instant, link: LinkId, frame: Frame) -> Result<(), Lost> {
+    fn handle_frame(&mut self, now: Moment, link: LinkId, frame: Frame) -> Result<(), MustClose> {
         if let Frame::Push(items) = frame {
             self.handle_push(now, link, &items);
             return Ok(());
         }
-        let up = self.links.up(link).ok_or(Lost)?;
-        let head = up.head().ok_or(Lost)?;
+        let connection = self.links.connection(link).ok_or(MustClose)?;
+        let head = connection.head().ok_or(MustClose)?;
         let partition = head.partition;
         if let Purpose::Fence(fence) = &head.purpose {
             match &frame {
@@ -362,13 +388,13 @@ impl Core {
                 Frame::Error(text) => {
                     self.handle_subscribe_refused(now, link, text);
                     // The reply to ECHO follows.
-                    return if is_lost(text) { Err(Lost) } else { Ok(()) };
+                    return if requires_reconnect(text) { Err(MustClose) } else { Ok(()) };
                 }
-                _ => return Err(Lost),
+                _ => return Err(MustClose),
             }
         }
-        let sent = up.answered().ok_or(Lost)?;
-        let (held, has_waiting) = (up.window.held(), !up.window.is_empty());
+        let sent = connection.answered().ok_or(MustClose)?;
+        let (held, has_waiting) = (connection.window.held(), !connection.window.is_empty());
         if let Some(partition) = self.partitions.get_mut(partition) {
             partition.in_flight -= 1;
         }
@@ -400,7 +426,7 @@ impl Core {
             Purpose::Position(channel) => {
                 if let Some(top) = answer::position(&frame) {
                     let event = BrokerEvent::Position { channel: channel.clone(), top };
-                    self.subscriptions.notify(partition, &channel, &event);
+                    self.subscriptions.notify(partition, &channel, &event, &mut self.outputs);
                 }
             }
             Purpose::Fence(fence) => self.handle_fence(now, link, partition, &fence),
@@ -416,18 +442,18 @@ impl Core {
 
     fn handle_error(
         &mut self,
-        now: Instant,
+        now: Moment,
         link: LinkId,
         sent: SentCommand,
         text: &[u8],
-    ) -> Result<(), Lost> {
+    ) -> Result<(), MustClose> {
         let SentCommand { partition, purpose, .. } = sent;
         let is_retried = is_retried(text);
         if is_retried
             && matches!(purpose, Purpose::Probe)
-            && let Some(up) = self.links.up(link)
+            && let Some(connection) = self.links.connection(link)
         {
-            up.forget_probe();
+            connection.forget_probe();
         }
         if !is_retried {
             self.note_refusal(link, &purpose, text);
@@ -448,16 +474,16 @@ impl Core {
                 self.handle_node_failure(now, purpose);
             }
         }
-        if is_lost(text) { Err(Lost) } else { Ok(()) }
+        if requires_reconnect(text) { Err(MustClose) } else { Ok(()) }
     }
 
     /// Records a permanent refusal as an unavailable reason or a warning.
     fn note_refusal(&mut self, link: LinkId, purpose: &Purpose, text: &[u8]) {
-        let Some(up) = self.links.up(link) else { return };
-        let address = &up.opened.address;
+        let Some(connection) = self.links.connection(link) else { return };
+        let address = &connection.opened.address;
         let is_foreign = is_error(text, b"WRONGTYPE");
         let channel = match purpose {
-            Purpose::Probe => return up.refuse(text),
+            Purpose::Probe => return connection.refuse(text),
             Purpose::Lease { .. } if is_foreign => {
                 self.registry.reason =
                     Some(UnavailableReason::Foreign(address.clone(), self.prefix.clone()));
@@ -474,7 +500,7 @@ impl Core {
         let reason = UnavailableReason::of_answer(address, text);
         let address = address.clone();
         if matches!(reason, UnavailableReason::Denied(..)) {
-            up.deny(reason);
+            connection.deny(reason);
         }
         let of = channel.map(|channel| format!(" about channel {channel:?}")).unwrap_or_default();
         let hint = match is_foreign {
@@ -483,12 +509,11 @@ impl Core {
             }
             false => "",
         };
-        self.shared
-            .warnings
-            .add(format!("Redis at {address} refused a command{of}: {}{hint}", show(text)));
+        self.outputs
+            .warn(format!("Redis at {address} refused a command{of}: {}{hint}", show(text)));
     }
 
-    fn handle_push(&mut self, now: Instant, link: LinkId, items: &[Frame]) {
+    fn handle_push(&mut self, now: Moment, link: LinkId, items: &[Frame]) {
         let [kind, name, rest @ ..] = items else { return };
         let (Some(kind), Some(name)) = (kind.str(), name.str()) else { return };
         let Some(pubsub_name) = self.keys.pubsub_name(name) else { return };
@@ -505,10 +530,10 @@ impl Core {
                 }
             }
             ("message" | "smessage", PubSubName::Probe) => {
-                if let Some(up) = self.links.up(link)
-                    && let Some(lag) = up.ends_probe(now)
+                if let Some(connection) = self.links.connection(link)
+                    && let Some(lag) = connection.ends_probe(now)
                 {
-                    self.shared.note_lag(lag);
+                    self.outputs.add(Output::Lag(lag));
                 }
             }
             // Either the slot has moved, or this node unsubscribed and has subscribed again since.
@@ -544,7 +569,7 @@ impl Core {
                 BrokerEvent::Membership { channel: names.channel, info: Arc::new(info), change }
             }
         };
-        self.subscriptions.notify(partition, &channel, &event);
+        self.subscriptions.notify(partition, &channel, &event, &mut self.outputs);
     }
 }
 
@@ -552,7 +577,7 @@ impl Core {
 const NO_PARTITION: usize = usize::MAX;
 
 /// The connection is unusable and must be closed.
-struct Lost;
+struct MustClose;
 
 /// Whether the server did not execute the command for a transient reason.
 fn is_retried(error: &[u8]) -> bool {
@@ -561,7 +586,7 @@ fn is_retried(error: &[u8]) -> bool {
 }
 
 /// Whether the server has changed its role or state since the connection was opened.
-fn is_lost(error: &[u8]) -> bool {
+fn requires_reconnect(error: &[u8]) -> bool {
     const OTHER: [&[u8]; 4] = [b"READONLY", b"LOADING", b"MASTERDOWN", b"NOAUTH"];
     OTHER.iter().any(|name| is_error(error, name))
 }

@@ -3,19 +3,19 @@
 //! Invariant: every event of a connection carries its id, so events of earlier connections are
 //! ignored.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::broker::BrokerRequest;
 
 use super::identity::ServerIdentity;
-use super::pipe::Pipe;
+use super::moment::Moment;
 use super::resp::Frame;
 use super::scripts::Digests;
 use super::settings::{Address, ServerLocation};
 use super::topology::SlotRange;
 use super::unavailable::UnavailableReason;
 use crate::Endpoint;
+use crate::channel_options::EncodedOptions;
 
 /// Identifies a link for as long as the broker keeps it.
 pub(super) type LinkId = u32;
@@ -40,8 +40,8 @@ pub(super) enum Job {
     Request { endpoint: Endpoint, request: BrokerRequest },
     /// The endpoint is removed.
     Detach { endpoint: Endpoint },
-    /// The lease is renewed, with changed channel options.
-    Renew,
+    /// The channel options have changed; the lease is renewed with them.
+    Announce(EncodedOptions),
 }
 
 /// An event of the driver's tasks.
@@ -78,7 +78,6 @@ pub(super) struct Opened {
     pub(super) identity: ServerIdentity,
     /// Whether sharded pub/sub is used: in a cluster from version 7 on.
     pub(super) has_shards: bool,
-    pub(super) pipe: Arc<Pipe>,
 }
 
 /// A command of the core to its driver.
@@ -99,7 +98,7 @@ pub(super) enum LinkCommand {
 pub(super) struct Observation {
     pub(super) address: Address,
     /// When the observation began.
-    pub(super) asked_at: Instant,
+    pub(super) asked_at: Moment,
     /// Why the answer is not certain: fewer than half of the Sentinels agree.
     pub(super) doubt: Option<UnavailableReason>,
     /// Identity of the server; `None` when it does not answer or its identity does not matter.

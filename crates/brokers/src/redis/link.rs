@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::exchange::{LinkTarget, Opened};
 use super::master_check::MasterCheck;
+use super::moment::Moment;
 use super::open_request::OpenRequest;
 use super::resp::encode;
 use super::revocation_read::RevocationRead;
@@ -22,7 +23,7 @@ pub(super) struct RedisLink {
     pub(super) target: LinkTarget,
     /// Number of the current connection attempt.
     pub(super) attempt: u32,
-    pub(super) up: Option<ActiveLink>,
+    pub(super) connection: Option<ActiveLink>,
     pub(super) reason: UnavailableReason,
     pub(super) failures: u32,
     /// `run_id` of the server that closed the last connection.
@@ -41,8 +42,8 @@ pub(super) struct ActiveLink {
     overdue: usize,
     next_fence: u64,
     /// When the pending probe was sent.
-    probe_sent: Option<Instant>,
-    next_probe: Instant,
+    probe_sent: Option<Moment>,
+    next_probe: Moment,
     /// Whether a probe has returned over this connection.
     pub(super) is_verified: bool,
     /// Scope of the next probe: full over a new connection, and after a refusal until everything is
@@ -61,7 +62,7 @@ pub(super) struct ActiveLink {
 /// A pending command.
 pub(super) struct SentCommand {
     pub(super) partition: usize,
-    pub(super) deadline: Instant,
+    pub(super) deadline: Moment,
     pub(super) purpose: Purpose,
     /// Bytes reserved for its reply; 0 for a short one.
     pub(super) reserved: usize,
@@ -69,7 +70,7 @@ pub(super) struct SentCommand {
 
 impl SentCommand {
     /// A command with a short reply.
-    pub(super) fn new(partition: usize, deadline: Instant, purpose: Purpose) -> SentCommand {
+    pub(super) fn new(partition: usize, deadline: Moment, purpose: Purpose) -> SentCommand {
         SentCommand { partition, deadline, purpose, reserved: 0 }
     }
 }
@@ -138,19 +139,19 @@ pub(super) enum ProbeScope {
 
 /// Health of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Condition {
-    Fine,
+pub(super) enum LinkHealth {
+    Good,
     /// Replies are overdue.
-    Silent,
+    Overdue,
     /// Replies are so late that the connection must be closed.
-    Hopeless,
+    MustClose,
 }
 
 /// Interval of probes.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 impl ActiveLink {
-    pub(super) fn new(now: Instant, opened: Opened) -> ActiveLink {
+    pub(super) fn new(now: Moment, opened: Opened) -> ActiveLink {
         ActiveLink {
             opened,
             out: Vec::new(),
@@ -219,7 +220,7 @@ impl ActiveLink {
         names: &[String],
         change: SubscriptionChange,
         partition: usize,
-        deadline: Instant,
+        deadline: Moment,
     ) -> u64 {
         let command: &[u8] = match (change, self.opened.has_shards) {
             (SubscriptionChange::Open | SubscriptionChange::Probe, false) => b"SUBSCRIBE",
@@ -241,9 +242,9 @@ impl ActiveLink {
     /// Removes overdue requests and returns the connection's health.
     pub(super) fn check(
         &mut self,
-        now: Instant,
+        now: Moment,
         io_timeout: Duration,
-    ) -> (Vec<OpenRequest>, Condition) {
+    ) -> (Vec<OpenRequest>, LinkHealth) {
         let mut overdue_requests = self.window.take_overdue(now);
         while let Some(sent) = self.in_flight.get_mut(self.overdue)
             && sent.deadline <= now
@@ -261,16 +262,16 @@ impl ActiveLink {
             || self.in_flight.len() > IN_FLIGHT_MAX
             // Replies arrive but pushes do not.
             || self.probe_sent.is_some_and(|sent| sent + 2 * io_timeout <= now);
-        let condition = match (is_hopeless, self.is_silent()) {
-            (true, _) => Condition::Hopeless,
-            (false, true) => Condition::Silent,
-            (false, false) => Condition::Fine,
+        let health = match (is_hopeless, self.is_silent()) {
+            (true, _) => LinkHealth::MustClose,
+            (false, true) => LinkHealth::Overdue,
+            (false, false) => LinkHealth::Good,
         };
-        (overdue_requests, condition)
+        (overdue_requests, health)
     }
 
     /// Whether a probe is due; the caller then sends it.
-    pub(super) fn begins_probe(&mut self, now: Instant) -> bool {
+    pub(super) fn begins_probe(&mut self, now: Moment) -> bool {
         let begins = self.next_probe <= now && self.probe_sent.is_none() && !self.is_silent();
         if begins {
             (self.probe_sent, self.pending_scope) = (Some(now), self.probe_scope);
@@ -304,7 +305,7 @@ impl ActiveLink {
     }
 
     /// A probe has returned; returns its round-trip time.
-    pub(super) fn ends_probe(&mut self, now: Instant) -> Option<Duration> {
+    pub(super) fn ends_probe(&mut self, now: Moment) -> Option<Duration> {
         self.is_verified = true;
         if self.pending_scope == ProbeScope::Full && self.probe_sent.is_some() {
             (self.refusal, self.probe_scope) = (None, ProbeScope::Basic);

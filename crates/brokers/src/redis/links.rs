@@ -3,19 +3,20 @@
 //! Invariant: each link has one connection or an attempt at one: when a connection ends, the next
 //! attempt is ordered.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::connection::backoff;
 use super::exchange::{ConnectionId, LinkCommand, LinkId, LinkTarget, Opened};
 use super::link::{ActiveLink, RedisLink};
+use super::moment::Moment;
 use super::settings::{Address, ServerLocation};
 use super::unavailable::UnavailableReason;
 
 /// All links by id.
 #[derive(Default)]
 pub(super) struct Links {
-    links: HashMap<LinkId, RedisLink>,
+    links: BTreeMap<LinkId, RedisLink>,
     next: LinkId,
     commands: VecDeque<LinkCommand>,
 }
@@ -25,7 +26,7 @@ impl Links {
     pub(super) fn add(&mut self, target: LinkTarget) -> LinkId {
         let link = self.next;
         self.next += 1;
-        let (up, reason) = (None, UnavailableReason::Starting);
+        let (connection, reason) = (None, UnavailableReason::Starting);
         let (after, connection_id) = (Duration::ZERO, ConnectionId { link, attempt: 0 });
         self.commands.push_back(LinkCommand::Connect {
             connection_id,
@@ -37,7 +38,7 @@ impl Links {
         }
         self.links.insert(
             link,
-            RedisLink { target, attempt: 0, up, reason, failures: 0, closed_by: None },
+            RedisLink { target, attempt: 0, connection, reason, failures: 0, closed_by: None },
         );
         link
     }
@@ -60,17 +61,17 @@ impl Links {
     }
 
     pub(super) fn is_up(&self, id: LinkId) -> bool {
-        self.links.get(&id).is_some_and(|link| link.up.is_some())
+        self.links.get(&id).is_some_and(|link| link.connection.is_some())
     }
 
     /// The link's open connection.
-    pub(super) fn up(&mut self, id: LinkId) -> Option<&mut ActiveLink> {
-        self.links.get_mut(&id)?.up.as_mut()
+    pub(super) fn connection(&mut self, id: LinkId) -> Option<&mut ActiveLink> {
+        self.links.get_mut(&id)?.connection.as_mut()
     }
 
     /// The link's open connection, unless its replies are overdue.
     pub(super) fn usable(&mut self, id: Option<LinkId>) -> Option<&mut ActiveLink> {
-        self.up(id?).filter(|up| !up.is_silent())
+        self.connection(id?).filter(|connection| !connection.is_silent())
     }
 
     /// Whether the server closed the previous connection without having restarted since.
@@ -80,11 +81,11 @@ impl Links {
     }
 
     /// A connection is open.
-    pub(super) fn open(&mut self, now: Instant, id: LinkId, opened: Opened) {
+    pub(super) fn open(&mut self, now: Moment, id: LinkId, opened: Opened) {
         if let Some(link) = self.links.get_mut(&id) {
             link.failures = 0;
             link.reason = UnavailableReason::Unverified(opened.address.clone());
-            link.up = Some(ActiveLink::new(now, opened));
+            link.connection = Some(ActiveLink::new(now, opened));
         }
     }
 
@@ -96,11 +97,11 @@ impl Links {
         jitter: u64,
     ) -> Option<ActiveLink> {
         let link = self.links.get_mut(&id)?;
-        let up = link.up.take();
-        if let Some(up) = &up {
+        let connection = link.connection.take();
+        if let Some(connection) = &connection {
             let is_closed =
                 matches!(reason, UnavailableReason::Lost(..) | UnavailableReason::CutOff(..));
-            link.closed_by = is_closed.then(|| up.opened.identity.run_id.clone());
+            link.closed_by = is_closed.then(|| connection.opened.identity.run_id.clone());
         }
         link.reason = reason;
         link.attempt += 1;
@@ -109,16 +110,16 @@ impl Links {
         let (connection_id, target) =
             (ConnectionId { link: id, attempt: link.attempt }, link.target.clone());
         self.commands.push_back(LinkCommand::Connect { connection_id, target, after });
-        up
+        connection
     }
 
     /// Orders an open connection to be closed; returns the server's address.
     pub(super) fn close(&mut self, id: LinkId) -> Option<Address> {
         let link = self.links.get(&id)?;
-        let up = link.up.as_ref()?;
+        let connection = link.connection.as_ref()?;
         let connection_id = ConnectionId { link: id, attempt: link.attempt };
         self.commands.push_back(LinkCommand::Close { connection_id });
-        Some(up.opened.address.clone())
+        Some(connection.opened.address.clone())
     }
 
     /// Whether the link's server is found through Sentinels.
@@ -132,13 +133,13 @@ impl Links {
         &mut self,
         is_needed: impl Fn(LinkId) -> bool,
     ) -> Vec<(LinkId, Option<ActiveLink>)> {
-        let unneeded = self.links.extract_if(|id, _| !is_needed(*id));
+        let unneeded = self.links.extract_if(.., |id, _| !is_needed(*id));
         let forgotten: Vec<(LinkId, RedisLink)> = unneeded.collect();
         let connection_ids =
             forgotten.iter().map(|(id, link)| ConnectionId { link: *id, attempt: link.attempt });
         self.commands
             .extend(connection_ids.map(|connection_id| LinkCommand::Close { connection_id }));
-        forgotten.into_iter().map(|(id, link)| (id, link.up)).collect()
+        forgotten.into_iter().map(|(id, link)| (id, link.connection)).collect()
     }
 
     /// Orders a read of the cluster's slots from one of these members.
@@ -157,32 +158,33 @@ impl Links {
     }
 
     /// Sends buffered output, one write for each server.
-    pub(super) fn flush(&mut self) {
-        for link in self.links.values_mut() {
-            if let Some(up) = &mut link.up
-                && !up.out.is_empty()
+    pub(super) fn flush(&mut self, mut send: impl FnMut(ConnectionId, &mut Vec<u8>)) {
+        for (id, link) in &mut self.links {
+            if let Some(connection) = &mut link.connection
+                && !connection.out.is_empty()
             {
-                // A closed connection reports itself.
-                up.opened.pipe.send(&mut up.out);
+                send(ConnectionId { link: *id, attempt: link.attempt }, &mut connection.out);
             }
         }
     }
 
     /// Whether no reply is pending.
     pub(super) fn is_idle(&self) -> bool {
-        let mut up = self.links.values().filter_map(|link| link.up.as_ref());
-        up.all(|up| up.head().is_none())
+        let mut connection = self.links.values().filter_map(|link| link.connection.as_ref());
+        connection.all(|connection| connection.head().is_none())
     }
 
     /// Why one of the links is unusable; `None` when all work.
     pub(super) fn reason(&self) -> Option<UnavailableReason> {
-        self.links.values().find_map(|link| match &link.up {
-            Some(up) if up.is_silent() => {
-                Some(UnavailableReason::Silent(up.opened.address.clone()))
+        self.links.values().find_map(|link| match &link.connection {
+            Some(connection) if connection.is_silent() => {
+                Some(UnavailableReason::Silent(connection.opened.address.clone()))
             }
-            Some(up) if up.subscribe_refusal.is_some() => up.subscribe_refusal.clone(),
-            Some(up) if up.refusal.is_some() => up.refusal.clone(),
-            Some(up) if up.is_verified => None,
+            Some(connection) if connection.subscribe_refusal.is_some() => {
+                connection.subscribe_refusal.clone()
+            }
+            Some(connection) if connection.refusal.is_some() => connection.refusal.clone(),
+            Some(connection) if connection.is_verified => None,
             _ => Some(link.reason.clone()),
         })
     }

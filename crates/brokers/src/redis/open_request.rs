@@ -1,9 +1,8 @@
 //! A request of an endpoint on its way to a reply.
 
-use std::time::Instant;
-
 use engine::broker::{BrokerRequest, RequestId};
 
+use super::moment::Moment;
 use super::page_progress::PageProgress;
 use crate::Endpoint;
 
@@ -11,7 +10,7 @@ use crate::Endpoint;
 pub(super) struct OpenRequest {
     pub(super) endpoint: Endpoint,
     pub(super) request: BrokerRequest,
-    pub(super) deadline: Instant,
+    pub(super) deadline: Moment,
     /// Pages read so far of an incomplete reply.
     pub(super) progress: Option<Box<PageProgress>>,
 }
@@ -24,11 +23,7 @@ pub(super) struct Asker<T> {
 }
 
 impl OpenRequest {
-    pub(super) fn new(
-        endpoint: Endpoint,
-        request: BrokerRequest,
-        deadline: Instant,
-    ) -> OpenRequest {
+    pub(super) fn new(endpoint: Endpoint, request: BrokerRequest, deadline: Moment) -> OpenRequest {
         OpenRequest { endpoint, request, deadline, progress: None }
     }
 }

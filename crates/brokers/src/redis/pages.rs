@@ -9,7 +9,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Instant;
 
 use engine::broker::{
     BrokerError, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, JoinedStream, PresenceRequest,
@@ -19,6 +18,7 @@ use engine::history::fitting_count;
 use wire::protocol::{ClientInfo, HistoryResult, Publication, StreamPosition};
 
 use super::answer::{self, ClientsPage, StreamPage};
+use super::moment::Moment;
 use super::open_request::OpenRequest;
 use super::page_progress::PageProgress;
 use super::resp::Frame;
@@ -55,7 +55,7 @@ pub(super) fn is_long(request: &BrokerRequest) -> bool {
 
 /// Handles one page; `held` counts the bytes that all readers of the server hold.
 pub(super) fn take(
-    now: Instant,
+    now: Moment,
     pending: &mut OpenRequest,
     frame: &Frame,
     held: &Arc<AtomicUsize>,
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn no_page_is_read_after_the_deadline() {
-        let now = Instant::now();
+        let now = Moment::default();
         let mut pending = OpenRequest::new(Endpoint(0), join(2), now);
         let entry = |offset: u64| {
             let text = |text: String| Frame::Text(text.into());
@@ -368,7 +368,7 @@ mod tests {
         let held = Arc::default();
         let refusal = pending.request.refuse(BrokerError::Unavailable);
         assert_eq!(take(now, &mut pending, &frame, &held), Taken::Whole(refusal));
-        pending.deadline += std::time::Duration::from_secs(1);
+        pending.deadline = now + std::time::Duration::from_secs(1);
         assert_eq!(take(now, &mut pending, &frame, &held), Taken::More);
     }
 }

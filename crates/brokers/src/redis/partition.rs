@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::exchange::LinkId;
+use super::moment::Moment;
 use super::open_request::OpenRequest;
 use super::unavailable::UnavailableReason;
 
@@ -20,7 +21,7 @@ pub(super) struct Partition {
     pub(super) target: Option<LinkId>,
     /// Number of pending commands.
     pub(super) in_flight: usize,
-    pub(super) moving: Option<Box<Moving>>,
+    pub(super) hold: Option<Box<Hold>>,
     /// Set while the server refuses subscriptions of its channels.
     pub(super) refusal: Option<Box<SubscribeRefusal>>,
 }
@@ -35,7 +36,7 @@ pub(super) struct SubscribeRefusal {
 
 /// State of the retry; a number is the fence that ends the step.
 enum Retry {
-    At(Instant),
+    At(Moment),
     /// Subscribing to the refused names.
     Names(u64),
     /// The names were accepted; subscribing to all channels of the partition.
@@ -43,11 +44,11 @@ enum Retry {
 }
 
 /// Requests held until a partition can resume.
-pub(super) struct Moving {
+pub(super) struct Hold {
     /// Requests that a server did not execute; older than all in `held`.
     pub(super) returned: VecDeque<OpenRequest>,
     pub(super) held: VecDeque<OpenRequest>,
-    pub(super) retry_at: Instant,
+    pub(super) retry_at: Moment,
     /// Whether its channels must be subscribed again.
     pub(super) must_resubscribe: bool,
     /// Whether the scripts must be loaded again.
@@ -62,9 +63,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 impl Partition {
     /// Holds requests from now on.
-    pub(super) fn hold(&mut self, now: Instant) -> &mut Moving {
-        self.moving.get_or_insert_with(|| {
-            Box::new(Moving {
+    pub(super) fn hold(&mut self, now: Moment) -> &mut Hold {
+        self.hold.get_or_insert_with(|| {
+            Box::new(Hold {
                 returned: VecDeque::new(),
                 held: VecDeque::new(),
                 retry_at: now + RETRY_AFTER,
@@ -75,22 +76,22 @@ impl Partition {
     }
 
     /// Ends the hold when it is time and no command is pending; returns the held requests.
-    pub(super) fn release(&mut self, now: Instant) -> Option<Box<Moving>> {
-        self.moving.take_if(|moving| self.in_flight == 0 && moving.retry_at <= now)
+    pub(super) fn release(&mut self, now: Moment) -> Option<Box<Hold>> {
+        self.hold.take_if(|hold| self.in_flight == 0 && hold.retry_at <= now)
     }
 
     /// The server has refused a subscription to these names.
-    pub(super) fn refuse(&mut self, now: Instant, names: Arc<[String]>, reason: UnavailableReason) {
+    pub(super) fn refuse(&mut self, now: Moment, names: Arc<[String]>, reason: UnavailableReason) {
         let names = self.refusal.take().map_or(names, |refusal| refusal.names);
         let retry = Retry::At(now + REFUSED_RETRY);
         self.refusal = Some(Box::new(SubscribeRefusal { reason, names, retry }));
     }
 
     /// Names to retry, when a retry is due.
-    pub(super) fn refused_names(&self, now: Instant) -> Option<Arc<[String]>> {
+    pub(super) fn refused_names(&self, now: Moment) -> Option<Arc<[String]>> {
         let refusal = self.refusal.as_ref()?;
         let is_due = matches!(refusal.retry, Retry::At(at) if at <= now);
-        (is_due && self.moving.is_none()).then(|| refusal.names.clone())
+        (is_due && self.hold.is_none()).then(|| refusal.names.clone())
     }
 
     /// A retry of the refused names was sent, with this fence.
@@ -120,10 +121,10 @@ impl Partition {
     }
 
     /// Removes held requests whose deadline has passed.
-    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<OpenRequest> {
+    pub(super) fn take_overdue(&mut self, now: Moment) -> Vec<OpenRequest> {
         let mut late = Vec::new();
-        if let Some(moving) = &mut self.moving {
-            for queue in [&mut moving.returned, &mut moving.held] {
+        if let Some(hold) = &mut self.hold {
+            for queue in [&mut hold.returned, &mut hold.held] {
                 while queue.front().is_some_and(|pending| pending.deadline <= now) {
                     late.extend(queue.pop_front());
                 }

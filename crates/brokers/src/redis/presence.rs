@@ -3,7 +3,7 @@
 //!
 //! Invariant: presence in Redis lags behind this table by at most one renewal or one reconnect.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wire::protocol::ClientInfo;
@@ -11,7 +11,7 @@ use wire::protocol::ClientInfo;
 use crate::Endpoint;
 use crate::limits::DEPARTURES_MAX;
 
-type Clients = HashMap<String, PresentClient>;
+type Clients = BTreeMap<String, PresentClient>;
 
 /// A client of this node that is present in a channel.
 pub(super) struct PresentClient {
@@ -23,7 +23,7 @@ pub(super) struct PresentClient {
 
 /// Present clients by partition and channel, and unrecorded departures.
 pub(super) struct PresenceTable {
-    partitions: Vec<HashMap<Arc<str>, Clients>>,
+    partitions: Vec<BTreeMap<Arc<str>, Clients>>,
     departures: Vec<Vec<(Arc<str>, Arc<ClientInfo>)>>,
     departure_count: usize,
 }
@@ -31,7 +31,7 @@ pub(super) struct PresenceTable {
 impl PresenceTable {
     pub(super) fn new(partitions: usize) -> PresenceTable {
         PresenceTable {
-            partitions: std::iter::repeat_with(HashMap::new).take(partitions).collect(),
+            partitions: std::iter::repeat_with(BTreeMap::new).take(partitions).collect(),
             departures: std::iter::repeat_with(Vec::new).take(partitions).collect(),
             departure_count: 0,
         }

@@ -4,10 +4,11 @@
 //! Invariant: a lease that may have expired is renewed before lifecycle events are sent.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::cleanup::Cleanup;
 use super::master_check::OtherNodes;
+use super::moment::Moment;
 use super::unavailable::UnavailableReason;
 use crate::lifecycle::LifecycleQueue;
 
@@ -16,15 +17,15 @@ pub(super) struct Registry {
     /// Lifecycle events of this node's clients that Redis has not acknowledged.
     pub(super) lifecycle: LifecycleQueue,
     lease: Duration,
-    next_renewal: Instant,
+    next_renewal: Moment,
     /// Whether Redis has confirmed the lease.
     pub(super) is_member: bool,
     /// Lifecycle events are not sent again before this time.
-    paused_until: Instant,
+    paused_until: Moment,
     /// When the presence of all clients is written once more.
-    pub(super) renews_presence_at: Option<Instant>,
+    pub(super) renews_presence_at: Option<Moment>,
     /// Id of another node with this node's name, and when it was first seen.
-    twin: Option<(String, Instant)>,
+    twin: Option<(String, Moment)>,
     pub(super) cleanup: Option<Cleanup>,
     /// Why Redis refuses the lease.
     pub(super) reason: Option<UnavailableReason>,
@@ -41,7 +42,7 @@ const RENEWALS_PER_LEASE: u32 = 4;
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 impl Registry {
-    pub(super) fn new(now: Instant, lease: Duration) -> Registry {
+    pub(super) fn new(now: Moment, lease: Duration) -> Registry {
         let lifecycle = LifecycleQueue::default();
         Registry {
             lifecycle,
@@ -80,17 +81,17 @@ impl Registry {
     }
 
     /// Whether lifecycle events may be sent.
-    pub(super) fn may_send(&self, now: Instant) -> bool {
+    pub(super) fn may_send(&self, now: Moment) -> bool {
         self.is_member && self.paused_until <= now
     }
 
     /// Pauses lifecycle events after a failure.
-    pub(super) fn pause_lifecycle(&mut self, now: Instant) {
+    pub(super) fn pause_lifecycle(&mut self, now: Moment) {
         self.paused_until = now + RETRY_AFTER;
     }
 
     /// Whether another node of this name outlives the lease of a node that was killed.
-    pub(super) fn has_twin(&mut self, now: Instant, twin: &str) -> bool {
+    pub(super) fn has_twin(&mut self, now: Moment, twin: &str) -> bool {
         if twin.is_empty() {
             self.twin = None;
             return false;
@@ -105,7 +106,7 @@ impl Registry {
     }
 
     /// Whether a renewal is due; the caller then sends it.
-    pub(super) fn begins_renewal(&mut self, now: Instant) -> bool {
+    pub(super) fn begins_renewal(&mut self, now: Moment) -> bool {
         let begins = self.next_renewal <= now;
         if begins {
             self.next_renewal = now + self.lease / RENEWALS_PER_LEASE;
@@ -114,12 +115,12 @@ impl Registry {
     }
 
     /// Makes a renewal due at once.
-    pub(super) fn request_renewal(&mut self, now: Instant) {
+    pub(super) fn request_renewal(&mut self, now: Moment) {
         self.next_renewal = now;
     }
 
     /// Schedules a retry of a failed renewal.
-    pub(super) fn handle_renewal_failed(&mut self, now: Instant) {
+    pub(super) fn handle_renewal_failed(&mut self, now: Moment) {
         self.next_renewal = now + RETRY_AFTER.min(self.lease / RENEWALS_PER_LEASE);
     }
 }

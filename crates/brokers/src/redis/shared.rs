@@ -52,9 +52,9 @@ impl Shared {
         }
     }
 
-    /// Renews the lease at once, and with it the channel options that it announces.
-    pub(super) fn renew_lease(&self) {
-        if self.push(Job::Renew, 0) {
+    /// Announces the channel options with a renewal of the lease, at once.
+    pub(super) fn announce_options(&self) {
+        if self.push(Job::Announce(self.options.encoded()), 0) {
             self.wake();
         }
     }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use engine::broker::BrokerEvent;
 
-use crate::{Endpoint, Inbox};
-
-type ChannelSubscriber = (Endpoint, Arc<dyn Inbox>);
+use super::outputs::{EndpointStates, Outputs};
+use crate::Endpoint;
 
 /// Subscribed endpoints by partition and channel, since a partition moves as a whole.
 pub(super) struct ChannelSubscriptions {
@@ -15,7 +14,7 @@ pub(super) struct ChannelSubscriptions {
 }
 
 struct ChannelEntry {
-    subscribers: Vec<ChannelSubscriber>,
+    subscribers: Vec<Endpoint>,
     /// TTL in milliseconds of the position that subscribers track; `None` when none does.
     meta_ttl_ms: Option<u64>,
     /// Epoch of the last publication; its allocation is shared with later events.
@@ -40,13 +39,13 @@ impl ChannelSubscriptions {
         &mut self,
         partition: usize,
         channel: &Arc<str>,
-        subscriber: ChannelSubscriber,
+        subscriber: Endpoint,
         meta_ttl_ms: Option<u64>,
     ) -> bool {
         let channels = &mut self.partitions[partition];
         if let Some(entry) = channels.get_mut(channel) {
             entry.meta_ttl_ms = entry.meta_ttl_ms.max(meta_ttl_ms);
-            if !entry.subscribers.iter().any(|(endpoint, _)| *endpoint == subscriber.0) {
+            if !entry.subscribers.contains(&subscriber) {
                 entry.subscribers.push(subscriber);
             }
             return false;
@@ -61,7 +60,7 @@ impl ChannelSubscriptions {
         let Some(entry) = self.partitions[partition].get_mut(channel) else {
             return false;
         };
-        entry.subscribers.retain(|(subscriber, _)| *subscriber != endpoint);
+        entry.subscribers.retain(|subscriber| *subscriber != endpoint);
         let is_empty = entry.subscribers.is_empty();
         if is_empty {
             self.partitions[partition].remove(channel);
@@ -74,13 +73,14 @@ impl ChannelSubscriptions {
         let mut unused = Vec::new();
         for (partition, channels) in self.partitions.iter_mut().enumerate() {
             channels.retain(|channel, entry| {
-                entry.subscribers.retain(|(subscriber, _)| *subscriber != endpoint);
+                entry.subscribers.retain(|subscriber| *subscriber != endpoint);
                 if entry.subscribers.is_empty() {
                     unused.push((partition, channel.clone()));
                 }
                 !entry.subscribers.is_empty()
             });
         }
+        unused.sort();
         unused
     }
 
@@ -89,9 +89,14 @@ impl ChannelSubscriptions {
     }
 
     /// Whether a subscriber of the channel is too far behind.
-    pub(super) fn is_full(&self, partition: usize, channel: &str) -> bool {
+    pub(super) fn is_full(
+        &self,
+        partition: usize,
+        channel: &str,
+        endpoints: &dyn EndpointStates,
+    ) -> bool {
         let entry = self.partitions[partition].get(channel);
-        entry.is_some_and(|entry| entry.subscribers.iter().any(|(_, inbox)| inbox.is_full()))
+        entry.is_some_and(|entry| entry.subscribers.iter().any(|one| endpoints.is_full(*one)))
     }
 
     /// The shared names; `None` when the channel has no subscribers.
@@ -113,15 +118,25 @@ impl ChannelSubscriptions {
         Some(SharedNames { channel, epoch: entry.epoch.clone() })
     }
 
-    pub(super) fn notify(&self, partition: usize, channel: &str, event: &BrokerEvent) {
+    pub(super) fn notify(
+        &self,
+        partition: usize,
+        channel: &str,
+        event: &BrokerEvent,
+        outputs: &mut Outputs,
+    ) {
         if let Some(entry) = self.partitions[partition].get(channel) {
-            entry.subscribers.iter().for_each(|(_, inbox)| inbox.deliver(event.clone()));
+            entry.subscribers.iter().for_each(|one| outputs.deliver(*one, event.clone()));
         }
     }
 
     /// All channels of a partition, with the TTL of their positions.
     pub(super) fn channels(&self, partition: usize) -> Vec<(Arc<str>, Option<u64>)> {
         let channels = self.partitions[partition].iter();
-        channels.map(|(channel, entry)| (channel.clone(), entry.meta_ttl_ms)).collect()
+        let mut channels: Vec<_> =
+            channels.map(|(channel, entry)| (channel.clone(), entry.meta_ttl_ms)).collect();
+        // The same inputs give the same commands.
+        channels.sort();
+        channels
     }
 }

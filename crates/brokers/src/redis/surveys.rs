@@ -3,18 +3,18 @@
 //! Invariant: a survey ends once: when no answer is missing, at its deadline, or when its question
 //! could not be sent.
 
-use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use engine::broker::{BrokerError, Survey};
 
+use super::moment::Moment;
 use super::open_request::Asker;
 
 /// Open surveys by number.
 #[derive(Default)]
 pub(super) struct SurveyTable {
-    open: HashMap<u64, OpenSurvey>,
+    open: BTreeMap<u64, OpenSurvey>,
 }
 
 /// A survey that waits for answers.
@@ -23,12 +23,12 @@ pub(super) struct OpenSurvey {
     /// Nodes that have not answered; `None` until Redis has listed the live nodes.
     missing: Option<HashSet<String>>,
     answers: Vec<Bytes>,
-    deadline: Instant,
+    deadline: Moment,
 }
 
 impl SurveyTable {
     /// The question of a survey has been sent.
-    pub(super) fn begin(&mut self, number: u64, asker: Asker<Survey>, deadline: Instant) {
+    pub(super) fn begin(&mut self, number: u64, asker: Asker<Survey>, deadline: Moment) {
         let survey = OpenSurvey { asker, missing: None, answers: Vec::new(), deadline };
         self.open.insert(number, survey);
     }
@@ -58,8 +58,11 @@ impl SurveyTable {
     }
 
     /// Removes surveys whose deadline has passed.
-    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<OpenSurvey> {
-        self.open.extract_if(|_, survey| survey.deadline <= now).map(|(_, survey)| survey).collect()
+    pub(super) fn take_overdue(&mut self, now: Moment) -> Vec<OpenSurvey> {
+        self.open
+            .extract_if(.., |_, survey| survey.deadline <= now)
+            .map(|(_, survey)| survey)
+            .collect()
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<OpenSurvey> {
@@ -96,7 +99,7 @@ mod tests {
     use super::*;
     use crate::Endpoint;
 
-    fn begin(surveys: &mut SurveyTable, number: u64, deadline: Instant) {
+    fn begin(surveys: &mut SurveyTable, number: u64, deadline: Moment) {
         let asker = Asker { endpoint: Endpoint(0), id: RequestId::new(number) };
         surveys.begin(number, asker, deadline);
     }
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_survey_ends_with_the_last_answer() {
-        let (mut surveys, now) = (SurveyTable::default(), Instant::now());
+        let (mut surveys, now) = (SurveyTable::default(), Moment::default());
         begin(&mut surveys, 1, now);
         assert!(surveys.handle_nodes(1, nodes(&["a", "b"])).is_none());
         assert!(surveys.handle_answer(1, "a", "x".into()).is_none());
@@ -121,14 +124,14 @@ mod tests {
 
     #[test]
     fn a_survey_without_other_nodes_ends_at_once() {
-        let (mut surveys, now) = (SurveyTable::default(), Instant::now());
+        let (mut surveys, now) = (SurveyTable::default(), Moment::default());
         begin(&mut surveys, 1, now);
         assert!(surveys.handle_nodes(1, nodes(&[])).is_some());
     }
 
     #[test]
     fn an_overdue_survey_counts_missing_answers() {
-        let (mut surveys, now) = (SurveyTable::default(), Instant::now());
+        let (mut surveys, now) = (SurveyTable::default(), Moment::default());
         begin(&mut surveys, 1, now);
         begin(&mut surveys, 2, now);
         begin(&mut surveys, 3, now + Duration::from_secs(1));

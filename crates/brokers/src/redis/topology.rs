@@ -2,8 +2,9 @@
 //!
 //! Invariant: one refresh at a time, with a pause after each.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::moment::Moment;
 use super::resp::Frame;
 use super::settings::Address;
 use super::unavailable::UnavailableReason;
@@ -15,7 +16,7 @@ pub(super) struct Topology {
     reason: Option<UnavailableReason>,
     is_refreshing: bool,
     is_stale: bool,
-    answered_at: Option<Instant>,
+    answered_at: Option<Moment>,
     refreshes: usize,
 }
 
@@ -44,7 +45,7 @@ impl Topology {
     }
 
     /// Members to ask for the slots, if a refresh is due.
-    pub(super) fn begin_refresh(&mut self, now: Instant) -> Option<Vec<Address>> {
+    pub(super) fn begin_refresh(&mut self, now: Moment) -> Option<Vec<Address>> {
         let wait = if self.is_stale { RETRY_AFTER } else { REFRESH_AFTER };
         let is_time = self.answered_at.is_none_or(|at| at + wait <= now);
         if self.is_refreshing || !is_time {
@@ -67,11 +68,7 @@ impl Topology {
     }
 
     /// Stores the result of a refresh.
-    pub(super) fn handle(
-        &mut self,
-        now: Instant,
-        slots: Result<Vec<SlotRange>, UnavailableReason>,
-    ) {
+    pub(super) fn handle(&mut self, now: Moment, slots: Result<Vec<SlotRange>, UnavailableReason>) {
         self.is_refreshing = false;
         self.answered_at = Some(now);
         match slots {

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
+use super::DriverMessage;
 use super::connection::Dialer;
 use super::exchange::{DriverEvent, LinkId, Observation};
 use super::identity::ServerIdentity;
@@ -33,14 +34,14 @@ impl Dialer {
         self: Arc<Dialer>,
         link: LinkId,
         server: ServerLocation,
-        events: mpsc::Sender<DriverEvent>,
+        events: mpsc::Sender<DriverMessage>,
     ) {
         let switched = Notify::new();
         let observing = async {
             let (mut last, mut identified_at) = (None, Instant::now());
             loop {
                 let seen = self.observe(&server, &mut last, &mut identified_at).await;
-                if events.send(DriverEvent::Observation(link, seen)).await.is_err() {
+                if events.send(DriverEvent::Observation(link, seen).into()).await.is_err() {
                     return;
                 }
                 let pause = match server {
@@ -71,7 +72,7 @@ impl Dialer {
         last: &mut Option<(Address, Option<ServerIdentity>)>,
         identified_at: &mut Instant,
     ) -> Result<Observation, UnavailableReason> {
-        let asked_at = Instant::now();
+        let asked_at = self.clock.moment();
         let address = match server {
             ServerLocation::At(address) => address.clone(),
             ServerLocation::Sentinel { master, sentinels, login } => {

@@ -4,13 +4,13 @@
 //! cleanup, and Redis assigns the task again.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::super::cleanup::Cleanup;
 use super::super::command::CleanupStep;
 use super::super::link::Purpose;
+use super::super::moment::Moment;
 use super::super::resp::Frame;
-use super::Core;
+use super::RedisCore;
 use super::nodes::FIRST;
 
 /// Offline reason of clients whose node has failed.
@@ -19,9 +19,9 @@ const NODE_LOST: &str = "node lost";
 /// Offline reason of clients that were left when a node stopped.
 const NODE_ENDED: &str = "shutdown";
 
-impl Core {
+impl RedisCore {
     /// The node's lease has expired, and Redis has assigned its cleanup to this node.
-    pub(super) fn begin_cleanup(&mut self, now: Instant, node: &str) {
+    pub(super) fn begin_cleanup(&mut self, now: Moment, node: &str) {
         tracing::info!(%node, "Redis: the lease of a node has ended; cleaning up");
         let number = self.random.next_u64();
         self.registry.cleanup = Some(Cleanup::new(number, node.to_owned(), self.partitions.len()));
@@ -29,18 +29,18 @@ impl Core {
     }
 
     /// Removes this node from the registry at shutdown, with clients that have not left yet.
-    pub(in crate::redis) fn leave_registry(&mut self, now: Instant) {
+    pub(in crate::redis) fn leave_registry(&mut self, now: Moment) {
         self.send_lifecycle(now);
         if self.registry.is_member && self.registry.lifecycle.is_quiet() {
             self.registry.is_member = false;
-            let (number, node) = (self.random.next_u64(), self.commander.node.clone());
+            let (number, node) = (self.random.next_u64(), self.encoder.node.clone());
             self.registry.cleanup = Some(Cleanup::of_clients(number, node));
             self.clean_up(now, b"0");
         }
     }
 
     /// The answer to a command of a cleanup.
-    pub(super) fn handle_cleanup(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
+    pub(super) fn handle_cleanup(&mut self, now: Moment, purpose: &Purpose, frame: &Frame) {
         let (Purpose::PresentChannels(number)
         | Purpose::Evict(number, _)
         | Purpose::CleanUp(number)) = purpose
@@ -93,7 +93,7 @@ impl Core {
 
     /// Reads the channels of the next partition in which the node's clients are present. Partitions
     /// without a usable server are skipped; presence expires there.
-    fn request_channels(&mut self, now: Instant) {
+    fn request_channels(&mut self, now: Moment) {
         while let Some(cleanup) = &self.registry.cleanup
             && let Some(partition) = cleanup.partition()
         {
@@ -112,7 +112,7 @@ impl Core {
         self.clean_up(now, b"0");
     }
 
-    fn handle_channels(&mut self, now: Instant, frame: &Frame) {
+    fn handle_channels(&mut self, now: Moment, frame: &Frame) {
         let Some(cleanup) = &mut self.registry.cleanup else { return };
         let channels = frame.list().unwrap_or_default();
         let has_channels = cleanup.begin_channels(channels.len());
@@ -124,7 +124,7 @@ impl Core {
         }
     }
 
-    fn evict(&mut self, now: Instant, channel: &Arc<str>, cursor: &[u8]) {
+    fn evict(&mut self, now: Moment, channel: &Arc<str>, cursor: &[u8]) {
         let Some(cleanup) = &self.registry.cleanup else { return };
         let Some(partition) = cleanup.partition() else { return };
         let (number, node) = (cleanup.number(), cleanup.node().to_owned());
@@ -137,12 +137,12 @@ impl Core {
         }
     }
 
-    fn clean_up(&mut self, now: Instant, cursor: &[u8]) {
+    fn clean_up(&mut self, now: Moment, cursor: &[u8]) {
         let Some(cleanup) = &self.registry.cleanup else { return };
         let (number, node) = (cleanup.number(), cleanup.node().to_owned());
-        let reason = if node == self.commander.node { NODE_ENDED } else { NODE_LOST };
-        let is_sent = self.write(now, FIRST, Purpose::CleanUp(number), |commander, target, out| {
-            commander.clean_up(target, &CleanupStep { node: &node, reason, cursor }, out);
+        let reason = if node == self.encoder.node { NODE_ENDED } else { NODE_LOST };
+        let is_sent = self.write(now, FIRST, Purpose::CleanUp(number), |encoder, target, out| {
+            encoder.clean_up(target, &CleanupStep { node: &node, reason, cursor }, out);
         });
         if !is_sent {
             self.registry.cleanup = None;

@@ -5,19 +5,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::broker::BrokerEvent;
 
+use super::super::moment::Moment;
 use super::super::resp::Frame;
-use super::Core;
+use super::RedisCore;
 
 /// Expiry times of subscribed channels.
 #[derive(Default)]
 pub(super) struct Expirations {
     /// TTL of each subscribed channel, and when it expires once Redis has answered.
-    limited: HashMap<Arc<str>, (u64, Option<Instant>)>,
-    queue: BTreeSet<(Instant, Arc<str>)>,
+    limited: HashMap<Arc<str>, (u64, Option<Moment>)>,
+    queue: BTreeSet<(Moment, Arc<str>)>,
 }
 
 /// Margin after which Redis has removed the key of an expired channel.
@@ -41,7 +42,7 @@ impl Expirations {
         }
     }
 
-    fn set(&mut self, channel: &Arc<str>, end: Instant) {
+    fn set(&mut self, channel: &Arc<str>, end: Moment) {
         let Some((_, known)) = self.limited.get_mut(channel) else { return };
         if let Some(before) = known.replace(end) {
             self.queue.remove(&(before, channel.clone()));
@@ -49,7 +50,7 @@ impl Expirations {
         self.queue.insert((end, channel.clone()));
     }
 
-    fn take_ended(&mut self, now: Instant) -> Option<Arc<str>> {
+    fn take_ended(&mut self, now: Moment) -> Option<Arc<str>> {
         let (end, _) = self.queue.first()?;
         if *end > now {
             return None;
@@ -60,9 +61,9 @@ impl Expirations {
     }
 }
 
-impl Core {
+impl RedisCore {
     /// Redis has answered with the remaining TTL of a channel.
-    pub(super) fn handle_ttl(&mut self, now: Instant, channel: &Arc<str>, frame: &Frame) {
+    pub(super) fn handle_ttl(&mut self, now: Moment, channel: &Arc<str>, frame: &Frame) {
         if let Some([_, left]) = frame.list()
             && let Some(left) = left.u64()
         {
@@ -71,11 +72,11 @@ impl Core {
     }
 
     /// Expires channels: notifies their subscribers and removes the retained history.
-    pub(super) fn expire_channels(&mut self, now: Instant) {
+    pub(super) fn expire_channels(&mut self, now: Moment) {
         while let Some(channel) = self.expirations.take_ended(now) {
             let index = self.route(&channel);
             let event = BrokerEvent::Expired { channel: channel.clone() };
-            self.subscriptions.notify(index, &channel, &event);
+            self.subscriptions.notify(index, &channel, &event, &mut self.outputs);
             // If the command cannot be sent, the keys expire in Redis.
             let _later = self.write(now, index, super::Purpose::Ignored, |_, target, out| {
                 target.end(&channel, out);

@@ -3,17 +3,18 @@
 //! The registry lies in the first partition; the presence of a failed node lies in all partitions.
 //! Invariant: each step may be lost or repeated; the next step continues from what Redis holds.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use engine::broker::{BrokerError, BrokerEvent, Survey, Ticket};
 
 use super::super::command::{CommandTarget, LeaseReport};
 use super::super::link::{Purpose, SentCommand};
+use super::super::moment::Moment;
 use super::super::open_request::Asker;
+use super::super::outputs::{NodeRecord, Output};
 use super::super::resp::Frame;
 use super::super::surveys::OpenSurvey;
-use super::Core;
-use crate::channel_options::OtherNode;
+use super::RedisCore;
 use crate::control::{self, NodeMessage};
 use crate::limits::{CLOCK_SKEW_MAX, PARTITIONS, SURVEY_TIMEOUT};
 
@@ -26,38 +27,38 @@ const WHOLE: &str = "\0";
 /// Partition of the registry.
 pub(super) const FIRST: usize = 0;
 
-impl Core {
+impl RedisCore {
     /// Writes one command for a partition. Returns whether its server can be used now.
     pub(super) fn write(
         &mut self,
-        now: Instant,
+        now: Moment,
         index: usize,
         purpose: Purpose,
-        form: impl FnOnce(&super::Commander, CommandTarget<'_>, &mut Vec<u8>),
+        form: impl FnOnce(&super::CommandEncoder, CommandTarget<'_>, &mut Vec<u8>),
     ) -> bool {
-        let is_waiting = self.partitions[index].moving.is_some();
-        let up = self.links.usable(self.partitions[index].link).filter(|_| !is_waiting);
-        let Some(up) = up else { return false };
+        let is_waiting = self.partitions[index].hold.is_some();
+        let connection = self.links.usable(self.partitions[index].link).filter(|_| !is_waiting);
+        let Some(connection) = connection else { return false };
         let partition = index % PARTITIONS;
-        let target = CommandTarget { keys: &self.keys, opened: &up.opened, partition };
-        form(&self.commander, target, &mut up.out);
-        up.expect(SentCommand::new(index, now + self.io_timeout, purpose));
+        let target = CommandTarget { keys: &self.keys, opened: &connection.opened, partition };
+        form(&self.encoder, target, &mut connection.out);
+        connection.expect(SentCommand::new(index, now + self.io_timeout, purpose));
         self.partitions[index].in_flight += 1;
         true
     }
 
     /// Renews the lease, restores presence and ends overdue surveys, when due.
-    pub(super) fn send_lease(&mut self, now: Instant) {
+    pub(super) fn send_lease(&mut self, now: Moment) {
         if self.registry.begins_renewal(now) {
             let report = LeaseReport {
                 is_free: self.registry.cleanup.is_none(),
                 clients: self.registry.lifecycle.known_count(),
-                options: self.shared.options.encoded(),
+                options: self.options.clone(),
             };
             let with_options = !report.options.digest.is_empty();
             let purpose = Purpose::Lease { with_options };
-            let is_sent = self.write(now, FIRST, purpose, |commander, target, out| {
-                commander.lease(target, &report, out);
+            let is_sent = self.write(now, FIRST, purpose, |encoder, target, out| {
+                encoder.lease(target, &report, out);
             });
             if !is_sent {
                 tracing::debug!("Redis: the lease cannot be renewed; it is retried");
@@ -73,14 +74,14 @@ impl Core {
     }
 
     /// Sends pending lifecycle events.
-    pub(super) fn send_lifecycle(&mut self, now: Instant) {
+    pub(super) fn send_lifecycle(&mut self, now: Moment) {
         if !self.registry.may_send(now) {
             return;
         }
         let Some(events) = self.registry.lifecycle.take() else { return };
         let is_sent =
-            self.write(now, FIRST, Purpose::Lifecycle(events.clone()), |commander, target, out| {
-                commander.lifecycle(target, &events, out);
+            self.write(now, FIRST, Purpose::Lifecycle(events.clone()), |encoder, target, out| {
+                encoder.lifecycle(target, &events, out);
             });
         if !is_sent {
             self.registry.lifecycle.requeue(events);
@@ -89,7 +90,7 @@ impl Core {
     }
 
     /// The first partition has a server, which may lack what the previous one held.
-    pub(super) fn join_registry(&mut self, now: Instant) {
+    pub(super) fn join_registry(&mut self, now: Moment) {
         // The lease first: other nodes look up clients by live node.
         self.registry.request_renewal(now);
         self.send_lease(now);
@@ -97,15 +98,15 @@ impl Core {
         self.scan(now, b"0");
     }
 
-    fn scan(&mut self, now: Instant, cursor: &[u8]) {
+    fn scan(&mut self, now: Moment, cursor: &[u8]) {
         // If the server cannot be used, the next reconnect scans again.
-        let _later = self.write(now, FIRST, Purpose::Scan, |commander, target, out| {
-            commander.scan(target, cursor, out);
+        let _later = self.write(now, FIRST, Purpose::Scan, |encoder, target, out| {
+            encoder.scan(target, cursor, out);
         });
     }
 
     /// Handles the reply to a registry command.
-    pub(super) fn handle_node_answer(&mut self, now: Instant, purpose: &Purpose, frame: &Frame) {
+    pub(super) fn handle_node_answer(&mut self, now: Moment, purpose: &Purpose, frame: &Frame) {
         match purpose {
             Purpose::Lifecycle(_) => self.registry.lifecycle.handle_sent(),
             &Purpose::Lease { with_options } => {
@@ -119,7 +120,7 @@ impl Core {
                     if let (Some(client), Some(user)) = (pair[0].str(), pair[1].str())
                         && client != WHOLE
                     {
-                        self.registry.lifecycle.check(client, user, unix_ms());
+                        self.registry.lifecycle.check(client, user, self.unix_ms);
                     }
                 }
                 if let Some(cursor) = cursor.text().filter(|cursor| &cursor[..] != b"0") {
@@ -130,7 +131,7 @@ impl Core {
             &Purpose::Survey(number) => {
                 let drops_keys = self.may_evict();
                 let nodes = frame.list().unwrap_or_default().iter().filter_map(Frame::str);
-                let others = nodes.filter(|node| *node != self.commander.node);
+                let others = nodes.filter(|node| *node != self.encoder.node);
                 // Redis may have evicted the leases of live nodes, so nodes seen earlier are added.
                 // Otherwise its list is exact and excludes nodes that have left.
                 let seen = self.registry.others().map(String::as_str).filter(|_| drops_keys);
@@ -144,7 +145,7 @@ impl Core {
     }
 
     /// A registry command has failed or has an unknown outcome.
-    pub(super) fn handle_node_failure(&mut self, now: Instant, purpose: Purpose) {
+    pub(super) fn handle_node_failure(&mut self, now: Moment, purpose: Purpose) {
         match purpose {
             Purpose::Revocations(reading) => {
                 self.answer(&reading.asker, Err(BrokerError::Unavailable));
@@ -169,20 +170,20 @@ impl Core {
         }
     }
 
-    fn renew_all_presence(&mut self, now: Instant) {
+    fn renew_all_presence(&mut self, now: Moment) {
         for index in 0..self.partitions.len() {
-            if self.partitions[index].moving.is_none() {
+            if self.partitions[index].hold.is_none() {
                 self.renew_presence(now, index);
             }
         }
     }
 
-    fn handle_lease(&mut self, now: Instant, frame: &Frame) {
+    fn handle_lease(&mut self, now: Moment, frame: &Frame) {
         let Some([lasted, time, dead, twin, whole, others]) = frame.list() else { return };
         self.note_others(others.list().unwrap_or_default());
         let was_member = std::mem::replace(&mut self.registry.is_member, true);
         if !was_member {
-            tracing::info!(node = %self.commander.node, "Redis: this node has a lease");
+            tracing::info!(node = %self.encoder.node, "Redis: this node has a lease");
         }
         if lasted.u64() == Some(0) && was_member {
             tracing::warn!(
@@ -196,19 +197,19 @@ impl Core {
         }
         if whole.u64() == Some(0) {
             let text = "Redis has evicted records of this node's clients; their lifecycle events are sent again";
-            self.shared.warnings.add(text.to_owned());
+            self.outputs.warn(text.to_owned());
             self.registry.lifecycle.requeue_online();
         }
-        let skew_ms = time.u64().map_or(0, |time| unix_ms() - i64::try_from(time).unwrap_or(0));
+        let skew_ms = time.u64().map_or(0, |time| self.unix_ms - i64::try_from(time).unwrap_or(0));
         if Duration::from_millis(skew_ms.unsigned_abs()) > CLOCK_SKEW_MAX {
             let text = format!(
                 "the clock of this node is {skew_ms} ms before that of Redis: tokens and subscriptions end at other times here than on other nodes"
             );
-            self.shared.warnings.add(text);
+            self.outputs.warn(text);
         }
         // The lease of a node that was just killed is still valid.
         if self.registry.has_twin(now, twin.str().unwrap_or_default()) {
-            self.shared.warnings.add_twin(&self.commander.name);
+            self.outputs.add(Output::WarnOfSameName);
         }
         if let Some(dead) = dead.str().filter(|dead| !dead.is_empty())
             && self.registry.cleanup.is_none()
@@ -219,20 +220,20 @@ impl Core {
 
     /// Stores the other live nodes, from triples of id, name and channel options.
     fn note_others(&mut self, others: &[Frame]) {
+        let text = |frame: &Frame| frame.str().map(str::to_owned);
         let nodes = others.chunks_exact(3).filter_map(|other| {
-            let [id, name, text] = other else { return None };
-            Some(OtherNode { id: id.str()?, name: name.str()?, text: text.str()? })
+            let [id, name, options] = other else { return None };
+            Some(NodeRecord { id: text(id)?, name: text(name)?, text: text(options)? })
         });
-        let nodes: Vec<OtherNode<'_>> = nodes.collect();
-        self.registry.set_others(nodes.iter().map(|node| node.id.to_owned()).collect());
-        let warnings = self.shared.options.note(nodes.into_iter());
-        warnings.into_iter().for_each(|warning| self.shared.warnings.add(warning));
+        let nodes: Vec<NodeRecord> = nodes.collect();
+        self.registry.set_others(nodes.iter().map(|node| node.id.clone()).collect());
+        self.outputs.add(Output::Nodes(nodes));
     }
 
     /// Sends a survey to all other nodes.
-    pub(super) fn survey(&mut self, now: Instant, asker: Asker<Survey>, question: &[u8]) {
+    pub(super) fn survey(&mut self, now: Moment, asker: Asker<Survey>, question: &[u8]) {
         let number = self.random.next_u64();
-        let ticket = Ticket { node: self.commander.node.clone(), number };
+        let ticket = Ticket { node: self.encoder.node.clone(), number };
         let payload = control::encode_question(&ticket, question);
         let sent = self.write(now, FIRST, Purpose::Survey(number), |_, target, out| {
             target.survey(&payload, out);
@@ -243,23 +244,25 @@ impl Core {
         self.surveys.begin(number, asker, now + SURVEY_TIMEOUT);
     }
 
-    fn end_survey(&self, survey: OpenSurvey) {
+    fn end_survey(&mut self, survey: OpenSurvey) {
         let (asker, result) = survey.into_result();
         self.answer(&asker, result);
     }
 
     /// Handles a message of another node.
-    pub(super) fn handle_message(&mut self, now: Instant, message: NodeMessage) {
+    pub(super) fn handle_message(&mut self, now: Moment, message: NodeMessage) {
         match message {
-            NodeMessage::Order(control) => self.shared.endpoints.notify_order(&control.into()),
-            NodeMessage::Question { ticket, question } if ticket.node != self.commander.node => {
+            NodeMessage::Order(control) => {
+                self.outputs.notify(BrokerEvent::Control(control.into()));
+            }
+            NodeMessage::Question { ticket, question } if ticket.node != self.encoder.node => {
                 let event = BrokerEvent::Question { ticket, question };
-                self.shared.endpoints.notify_all(&event);
+                self.outputs.notify(event);
             }
             // Redis nodes announce channel options with their leases.
             NodeMessage::Question { .. } | NodeMessage::Options(_) => {}
             NodeMessage::Revocation(revocation) => {
-                self.shared.endpoints.notify_all(&BrokerEvent::Revocation(revocation.into()));
+                self.outputs.notify(BrokerEvent::Revocation(revocation.into()));
             }
             NodeMessage::Look => self.registry.request_renewal(now),
             NodeMessage::Answer { node, number, answer } => {
@@ -269,9 +272,4 @@ impl Core {
             }
         }
     }
-}
-
-pub(super) fn unix_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

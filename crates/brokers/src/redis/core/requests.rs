@@ -2,45 +2,45 @@
 //!
 //! Invariant: every request that is not executed gets exactly one error reply.
 
-use std::time::Instant;
-
 use engine::broker::{
-    BrokerError, BrokerReply, BrokerRequest, NodeBusRequest, PresenceRequest, PublicationsRequest,
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, NodeBusRequest, PresenceRequest,
+    PublicationsRequest,
 };
 
 use super::super::command::{CommandTarget, RemainingClients, RequestContext};
 use super::super::exchange::LinkId;
 use super::super::link::{Purpose, SentCommand};
+use super::super::moment::Moment;
 use super::super::open_request::OpenRequest;
 use super::super::pages;
 use super::super::window::ReadWindow;
-use super::{Core, reads};
+use super::{RedisCore, reads};
 use crate::limits::PARTITIONS;
 
-impl Core {
+impl RedisCore {
     /// Sends a request or fails it at once; a request with a long reply may wait for room.
-    pub(super) fn send(&mut self, now: Instant, partition: usize, pending: OpenRequest) {
-        let Some(up) = self.links.usable(self.partitions[partition].link) else {
+    pub(super) fn send(&mut self, now: Moment, partition: usize, pending: OpenRequest) {
+        let Some(connection) = self.links.usable(self.partitions[partition].link) else {
             return self.fail(pending);
         };
-        if up.window.is_empty() && !pages::is_long(&pending.request) {
+        if connection.window.is_empty() && !pages::is_long(&pending.request) {
             return self.write_request(now, partition, pending);
         }
-        if let Some(pending) = up.window.admit(partition, pending) {
+        if let Some(pending) = connection.window.admit(partition, pending) {
             self.write_request(now, partition, pending);
         }
     }
 
     /// Sends waiting requests while there is room for their replies.
-    pub(super) fn send_waiting(&mut self, now: Instant, link: LinkId) {
-        while let Some(up) = self.links.up(link)
-            && let Some((partition, pending)) = up.window.next()
+    pub(super) fn send_waiting(&mut self, now: Moment, link: LinkId) {
+        while let Some(connection) = self.links.connection(link)
+            && let Some((partition, pending)) = connection.window.next()
         {
             self.write_request(now, partition, pending);
         }
     }
 
-    fn write_request(&mut self, now: Instant, partition: usize, pending: OpenRequest) {
+    fn write_request(&mut self, now: Moment, partition: usize, pending: OpenRequest) {
         let remaining_clients = match &pending.request {
             BrokerRequest::Presence(PresenceRequest::Remove { channel, .. })
                 if !self.present.has_any(partition, channel) =>
@@ -52,17 +52,17 @@ impl Core {
         let context = RequestContext { unused_epoch: self.random.next_u64(), remaining_clients };
         // Waiting for room does not count against the deadline.
         let deadline = now + self.io_timeout;
-        let Some(up) = self.links.usable(self.partitions[partition].link) else {
+        let Some(connection) = self.links.usable(self.partitions[partition].link) else {
             return self.fail(pending);
         };
         let target = CommandTarget {
             keys: &self.keys,
-            opened: &up.opened,
+            opened: &connection.opened,
             partition: partition % PARTITIONS,
         };
-        self.commander.request(target, context, &pending, &mut up.out);
+        self.encoder.request(target, context, &pending, &mut connection.out);
         let reserved = ReadWindow::reserve(&pending);
-        up.expect(SentCommand {
+        connection.expect(SentCommand {
             partition,
             deadline,
             purpose: Purpose::Request(pending),
@@ -86,7 +86,7 @@ impl Core {
             }
             // The local endpoints still receive it.
             BrokerRequest::NodeBus(NodeBusRequest::Control(control)) => {
-                self.shared.endpoints.notify_order(&control);
+                self.outputs.notify(BrokerEvent::Control(control));
             }
             _ => {}
         }
@@ -96,7 +96,7 @@ impl Core {
     /// sent by itself.
     pub(super) fn answer_followers(
         &mut self,
-        now: Instant,
+        now: Moment,
         partition: usize,
         pending: &OpenRequest,
         reply: &BrokerReply,

@@ -4,35 +4,36 @@
 //! takes.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use engine::broker::BrokerError;
 use engine::revocation::Revocation;
 
 use super::super::command::CommandTarget;
 use super::super::link::{Purpose, SentCommand};
+use super::super::moment::Moment;
 use super::super::open_request::Asker;
 use super::super::resp::Frame;
 use super::super::revocation_read::{RevocationPart, RevocationRead};
-use super::Core;
+use super::RedisCore;
 use super::nodes::FIRST;
 
-impl Core {
-    pub(super) fn read_revocations(&mut self, now: Instant, asker: Asker<Vec<Arc<Revocation>>>) {
+impl RedisCore {
+    pub(super) fn read_revocations(&mut self, now: Moment, asker: Asker<Vec<Arc<Revocation>>>) {
         self.read_part(now, RevocationRead::new(asker), b"0");
     }
 
-    fn read_part(&mut self, now: Instant, reading: RevocationRead, cursor: &[u8]) {
-        let Some(up) = self.links.usable(self.partitions[FIRST].link) else {
+    fn read_part(&mut self, now: Moment, reading: RevocationRead, cursor: &[u8]) {
+        let Some(connection) = self.links.usable(self.partitions[FIRST].link) else {
             return self.answer(&reading.asker, Err(BrokerError::Unavailable));
         };
-        if self.partitions[FIRST].moving.is_some() {
+        if self.partitions[FIRST].hold.is_some() {
             return self.answer(&reading.asker, Err(BrokerError::Unavailable));
         }
-        let target = CommandTarget { keys: &self.keys, opened: &up.opened, partition: FIRST };
-        target.read_revocations(cursor, &mut up.out);
+        let target =
+            CommandTarget { keys: &self.keys, opened: &connection.opened, partition: FIRST };
+        target.read_revocations(cursor, &mut connection.out);
         let (deadline, purpose) = (now + self.io_timeout, Purpose::Revocations(Box::new(reading)));
-        up.expect(SentCommand::new(FIRST, deadline, purpose));
+        connection.expect(SentCommand::new(FIRST, deadline, purpose));
         self.partitions[FIRST].in_flight += 1;
     }
 
@@ -40,20 +41,15 @@ impl Core {
     /// twice.
     pub(super) fn handle_revocations(
         &mut self,
-        now: Instant,
+        now: Moment,
         mut reading: RevocationRead,
         frame: &Frame,
     ) {
-        match reading.take_part(frame, now_s()) {
+        match reading.take_part(frame, self.unix_ms.div_euclid(1000)) {
             None => return self.answer(&reading.asker, Err(BrokerError::Unavailable)),
             Some(RevocationPart::More(cursor)) => return self.read_part(now, reading, &cursor),
             Some(RevocationPart::Last) => {}
         }
         self.answer(&reading.asker, Ok(reading.found));
     }
-}
-
-fn now_s() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -5,23 +5,23 @@
 //! subscribed.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use engine::broker::{BrokerError, BrokerReply};
 
 use super::super::exchange::LinkId;
 use super::super::keys::PubSubName;
 use super::super::link::{Fence, SubscriptionChange};
+use super::super::moment::Moment;
 use super::super::unavailable::UnavailableReason;
-use super::{Core, is_retried};
+use super::{RedisCore, is_retried};
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
 
-impl Core {
+impl RedisCore {
     /// Subscribes to channels of one partition, or unsubscribes. While the server is down nothing
     /// is sent; the reconnect subscribes everything. Returns the number of the last fence.
     pub(super) fn update_subscriptions(
         &mut self,
-        now: Instant,
+        now: Moment,
         partition: usize,
         channels: &[Arc<str>],
         change: SubscriptionChange,
@@ -32,28 +32,33 @@ impl Core {
         self.update_named_subscriptions(now, partition, &names, change)
     }
 
-    /// Like [`Core::update_subscriptions`], with pub/sub names.
+    /// Like [`RedisCore::update_subscriptions`], with pub/sub names.
     pub(super) fn update_named_subscriptions(
         &mut self,
-        now: Instant,
+        now: Moment,
         partition: usize,
         names: &[String],
         change: SubscriptionChange,
     ) -> Option<u64> {
-        let up = self.links.up(self.partitions[partition].link?)?;
+        let connection = self.links.connection(self.partitions[partition].link?)?;
         let mut last = None;
         for names in names.chunks(NAMES_PER_COMMAND) {
-            last = Some(up.update_subscriptions(names, change, partition, now + self.io_timeout));
+            last = Some(connection.update_subscriptions(
+                names,
+                change,
+                partition,
+                now + self.io_timeout,
+            ));
             self.partitions[partition].in_flight += 1;
         }
         last
     }
 
     /// A subscription command was refused; the reply to its ECHO follows.
-    pub(super) fn handle_subscribe_refused(&mut self, now: Instant, link: LinkId, text: &[u8]) {
-        let Some(up) = self.links.up(link) else { return };
-        let reason = UnavailableReason::of_answer(&up.opened.address, text);
-        let Some((partition, fence)) = up.head_fence() else { return };
+    pub(super) fn handle_subscribe_refused(&mut self, now: Moment, link: LinkId, text: &[u8]) {
+        let Some(connection) = self.links.connection(link) else { return };
+        let reason = UnavailableReason::of_answer(&connection.opened.address, text);
+        let Some((partition, fence)) = connection.head_fence() else { return };
         fence.is_refused = true;
         let (change, names) = (fence.change, fence.names.clone());
         match change {
@@ -61,7 +66,7 @@ impl Core {
             SubscriptionChange::Open | SubscriptionChange::Probe if is_retried(text) => {
                 self.hold(now, partition, text).must_resubscribe = true;
             }
-            SubscriptionChange::Probe => up.refuse_probe(text),
+            SubscriptionChange::Probe => connection.refuse_probe(text),
             SubscriptionChange::Open => self.partitions[partition].refuse(now, names, reason),
         }
     }
@@ -69,7 +74,7 @@ impl Core {
     /// The fence after a subscription command has been reached.
     pub(super) fn handle_fence(
         &mut self,
-        now: Instant,
+        now: Moment,
         link: LinkId,
         partition: usize,
         fence: &Fence,
@@ -78,8 +83,8 @@ impl Core {
             _ if fence.is_refused => {}
             SubscriptionChange::Close => {}
             SubscriptionChange::Probe => {
-                if let Some(up) = self.links.up(link) {
-                    up.subscribe_refusal = None;
+                if let Some(connection) = self.links.connection(link) {
+                    connection.subscribe_refusal = None;
                 }
             }
             SubscriptionChange::Open => {
@@ -92,7 +97,7 @@ impl Core {
     }
 
     /// Retries refused subscriptions when a retry is due.
-    pub(super) fn retry_refused(&mut self, now: Instant, partition: usize) {
+    pub(super) fn retry_refused(&mut self, now: Moment, partition: usize) {
         let Some(names) = self.partitions[partition].refused_names(now) else { return };
         let Some(fence) =
             self.update_named_subscriptions(now, partition, &names, SubscriptionChange::Open)

@@ -1,0 +1,147 @@
+//! The state machine together with what its outputs go to: inboxes, sockets, the shared state.
+//!
+//! Invariant: whoever holds the machine's lock carries out its outputs before it lets go, so that
+//! endpoints receive events in the order in which the state machine emitted them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::DriverMessage;
+use super::core::RedisCore;
+use super::exchange::{ConnectionId, Job, LinkCommand};
+use super::moment::{Clock, Moment, Now};
+use super::outputs::{EndpointStates, Output};
+use super::pipe::Pipe;
+use super::settings::RedisSettings;
+use super::shared::Shared;
+use crate::Endpoint;
+use crate::channel_options::OtherNode;
+use crate::endpoints::Endpoints;
+
+/// See the module.
+pub(super) struct Machine {
+    core: RedisCore,
+    shared: Arc<Shared>,
+    pub(super) clock: Clock,
+    pipes: HashMap<ConnectionId, Arc<Pipe>>,
+    /// Empty; kept for its capacity.
+    jobs: Vec<Job>,
+}
+
+impl Machine {
+    pub(super) fn new(settings: &RedisSettings, shared: Arc<Shared>) -> Machine {
+        let clock = Clock::start();
+        let core = RedisCore::new(clock.moment(), settings);
+        Machine { core, shared, clock, pipes: HashMap::new(), jobs: Vec::new() }
+    }
+
+    fn add_pipe(&mut self, connection_id: ConnectionId, pipe: Arc<Pipe>) {
+        self.pipes.retain(|known, _| known.link != connection_id.link);
+        self.pipes.insert(connection_id, pipe);
+    }
+
+    /// Handles messages of the driver's tasks.
+    pub(super) fn handle_messages(
+        &mut self,
+        now: Now,
+        messages: impl Iterator<Item = DriverMessage>,
+    ) {
+        for message in messages {
+            match message {
+                DriverMessage::Pipe(connection_id, pipe) => self.add_pipe(connection_id, pipe),
+                DriverMessage::Event(event) => self.core.handle_event(now, event),
+            }
+        }
+        self.carry_out();
+    }
+
+    /// Handles queued jobs of endpoints.
+    pub(super) fn handle_jobs(&mut self, now: Now) {
+        let mut jobs = std::mem::take(&mut self.jobs);
+        self.shared.take(&mut jobs);
+        for job in jobs.drain(..) {
+            self.core.handle_job(now, job, &self.shared.endpoints);
+        }
+        self.jobs = jobs;
+        self.carry_out();
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        self.core.handle_timeout(now);
+        self.carry_out();
+    }
+
+    /// Leaves the registry, as the broker ends.
+    pub(super) fn leave_registry(&mut self, now: Now) {
+        self.core.leave_registry(now.moment);
+        self.carry_out();
+    }
+
+    /// Sends buffered commands, one write for each server.
+    pub(super) fn flush(&mut self, now: Now) {
+        let pipes = &self.pipes;
+        self.core.flush(now.moment, |connection_id, bytes| {
+            match pipes.get(&connection_id) {
+                // A closed connection reports itself.
+                Some(pipe) => pipe.send(bytes),
+                None => bytes.clear(),
+            }
+        });
+        self.carry_out();
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.core.is_idle()
+    }
+
+    pub(super) fn next_timeout(&self) -> Moment {
+        self.core.next_timeout()
+    }
+
+    pub(super) fn has_commands(&self) -> bool {
+        self.core.has_commands()
+    }
+
+    pub(super) fn poll_command(&mut self) -> Option<LinkCommand> {
+        self.core.poll_command()
+    }
+
+    fn carry_out(&mut self) {
+        let inboxes = self.shared.endpoints.inboxes();
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Deliver(endpoint, event) => {
+                    if let Some(inbox) = inboxes.get(&endpoint) {
+                        inbox.deliver(event);
+                    }
+                }
+                Output::Notify(event) => {
+                    inboxes.values().for_each(|inbox| inbox.deliver(event.clone()));
+                }
+                Output::Warn(text) => self.shared.warnings.add(text),
+                Output::WarnOfSameName => self.shared.warnings.add_twin(self.core.name()),
+                Output::Nodes(nodes) => {
+                    let nodes = nodes.iter().map(|node| OtherNode {
+                        id: &node.id,
+                        name: &node.name,
+                        text: &node.text,
+                    });
+                    let warnings = self.shared.options.note(nodes);
+                    warnings.into_iter().for_each(|warning| self.shared.warnings.add(warning));
+                }
+                Output::Health(reason) => self.shared.set_unavailable(reason),
+                Output::Lag(lag) => self.shared.note_lag(lag),
+            }
+        }
+    }
+}
+
+impl EndpointStates for Endpoints {
+    fn is_attached(&self, endpoint: Endpoint) -> bool {
+        self.inbox(endpoint).is_some()
+    }
+
+    fn is_full(&self, endpoint: Endpoint) -> bool {
+        self.inbox(endpoint).is_some_and(|inbox| inbox.is_full())
+    }
+}

@@ -1,0 +1,57 @@
+//! Time of the state machine: an argument, read by the driver.
+//!
+//! Invariant: a moment never goes back; the Unix time beside it may jump.
+
+use std::ops::Add;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A point in time, as the time since the broker's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(Duration);
+
+/// The current time on two clocks, read together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) moment: Moment,
+    pub(super) unix_ms: i64,
+}
+
+/// Reads both clocks; for drivers only.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock(Instant);
+
+impl Moment {
+    pub(super) fn duration_since(self, earlier: Moment) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+
+    fn add(self, time: Duration) -> Moment {
+        Moment(self.0 + time)
+    }
+}
+
+impl Clock {
+    /// A clock that begins now.
+    pub(super) fn start() -> Clock {
+        Clock(Instant::now())
+    }
+
+    pub(super) fn moment(self) -> Moment {
+        Moment(self.0.elapsed())
+    }
+
+    pub(super) fn now(self) -> Now {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        Now { moment: self.moment(), unix_ms }
+    }
+
+    /// The instant of a moment.
+    pub(super) fn instant(self, moment: Moment) -> Instant {
+        self.0 + moment.0
+    }
+}
