@@ -1,6 +1,6 @@
 # `make test` runs all tests. The other targets are its parts, their long forms, and benchmarks.
 
-.PHONY: test check unit mutants sim fuzz fuzz-short hostile storms closes chaos e2e web conformance conformance-short doc run tools bench micro bench-check
+.PHONY: test check unit mutants sim sim-redis fuzz fuzz-short hostile storms closes chaos e2e web conformance conformance-short doc run tools bench micro bench-check
 
 test: tools check unit mutants doc web fuzz-short e2e conformance-short
 
@@ -29,6 +29,11 @@ ifdef SEED
 else
 	SIM_SECONDS=$(SECONDS) SIM_FIRST=$${SIM_FIRST:-$$(date +%s)000} cargo test --release --locked -p engine --test sim explore -- --ignored --nocapture
 endif
+
+# The same for the state machine of the Redis broker.
+sim-redis:
+	$(if $(SEED),SIM_SEED=$(SEED),SIM_SECONDS=$(SECONDS) SIM_FIRST=$${SIM_FIRST:-$$(date +%s)000}) \
+	cargo test --release --locked -p brokers --lib the_guarantees_hold -- --nocapture
 
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet

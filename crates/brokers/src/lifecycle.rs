@@ -107,6 +107,8 @@ impl LifecycleQueue {
     /// Queues a batch again that the broker may not have received.
     pub(crate) fn requeue(&mut self, events: Vec<Lifecycle>) {
         self.is_sending = false;
+        // Whether the broker has them is unknown, and so is the number of its clients.
+        self.is_resending = true;
         for event in events.into_iter().rev() {
             self.queue.push_front(event);
         }
@@ -150,6 +152,21 @@ impl LifecycleQueue {
             })
             .collect();
         self.queue.extend(missing);
+    }
+
+    /// Queues every online client again, because the broker has removed their records. A client
+    /// whose offline event waits is queued as online before it: the broker publishes no offline
+    /// event of a client that it does not know.
+    pub(crate) fn requeue_removed(&mut self) {
+        let mut known = HashSet::new();
+        for event in std::mem::take(&mut self.queue) {
+            let is_first = known.insert(event.info.client.clone());
+            if is_first && event.change != Change::Online {
+                self.queue.push_back(Lifecycle { change: Change::Online, ..event.clone() });
+            }
+            self.queue.push_back(event);
+        }
+        self.requeue_online();
     }
 
     /// Checks a client that the broker has as online. Adds an offline event if this node does not
@@ -201,6 +218,7 @@ mod tests {
         queue.note(Endpoint(0), event("a", offline()));
         assert_eq!(queue.take(), None);
         queue.requeue(first);
+        assert_eq!(queue.known_count(), None, "the broker may have executed it");
         let again = queue.take().unwrap();
         assert_eq!(again, [event("a", Change::Online), event("a", offline())]);
         queue.handle_sent();
@@ -233,6 +251,21 @@ mod tests {
         assert_eq!(queue.known_count(), Some(1));
         queue.check("left over", "ann", 0);
         assert_eq!(queue.known_count(), Some(2), "the broker knows one more");
+    }
+
+    #[test]
+    fn a_departure_survives_the_loss_of_its_client_s_record() {
+        let mut queue = LifecycleQueue::default();
+        for client in ["a", "b"] {
+            queue.note(Endpoint(0), event(client, Change::Online));
+        }
+        queue.take().unwrap();
+        queue.handle_sent();
+        queue.note(Endpoint(0), event("a", offline()));
+        queue.requeue_removed();
+        let again = queue.take().unwrap();
+        let online = |client| event(client, Change::Online);
+        assert_eq!(again, [online("a"), event("a", offline()), online("b")]);
     }
 
     #[test]

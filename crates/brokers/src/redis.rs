@@ -67,6 +67,7 @@ mod command;
 mod connection;
 mod conversation;
 mod core;
+mod error_reply;
 mod exchange;
 mod identity;
 mod keys;

@@ -19,7 +19,7 @@ use super::conversation::{Conversation, ServerMode, ServerSocket, lost};
 use super::exchange::{ConnectionId, DriverEvent, LinkEvent, LinkTarget, Opened};
 use super::identity::ServerIdentity;
 use super::keys::Keys;
-use super::moment::Clock;
+use super::moment::RedisClock;
 use super::pipe::Pipe;
 use super::resp::Frame;
 use super::scripts::Digests;
@@ -34,7 +34,7 @@ const READ_SIZE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Dialer {
     pub(super) settings: RedisSettings,
-    pub(super) clock: Clock,
+    pub(super) clock: RedisClock,
     /// Key that marks the data as Tidings'.
     layout_key: String,
     /// Cluster slot of the layout key.
@@ -49,7 +49,7 @@ struct ServerFacts {
 }
 
 impl Dialer {
-    pub(super) fn new(settings: RedisSettings, clock: Clock) -> Dialer {
+    pub(super) fn new(settings: RedisSettings, clock: RedisClock) -> Dialer {
         let keys = Keys::new(&settings.root(), &settings.node);
         let (layout_key, layout_slot) = (keys.layout(), keys.slot(0));
         Dialer { settings, clock, layout_key, layout_slot }

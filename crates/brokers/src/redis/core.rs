@@ -30,13 +30,14 @@ use self::expirations::Expirations;
 use self::reads::Reads;
 use super::answer;
 use super::command::{CommandEncoder, CommandTarget};
+use super::error_reply::{is_error, is_retried, requires_reconnect};
 use super::exchange::{ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent, LinkId, LinkTarget};
 use super::keys::{Keys, PubSubName, shard};
 use super::link::{Purpose, SentCommand, SubscriptionChange};
 use super::links::Links;
-use super::moment::{Moment, Now};
+use super::moment::{ClockReading, Moment};
 use super::open_request::{Asker, OpenRequest};
-use super::outputs::{EndpointStates, Output, Outputs};
+use super::outputs::{CoreOutput, CoreOutputs, EndpointStates};
 use super::pages::{self, Taken};
 use super::partition::Partition;
 use super::payload::{self, ChannelPayload};
@@ -55,7 +56,7 @@ use crate::{Endpoint, control};
 
 /// The state machine; see the module.
 pub(super) struct RedisCore {
-    outputs: Outputs,
+    outputs: CoreOutputs,
     /// Unix time of the last input.
     unix_ms: i64,
     /// Channel options of this node, as announced with its lease.
@@ -96,7 +97,7 @@ impl RedisCore {
         let count = shards * PARTITIONS;
         let presence_ttl_ms = u64::try_from(settings.presence_ttl.as_millis()).unwrap_or(u64::MAX);
         let mut core = RedisCore {
-            outputs: Outputs::default(),
+            outputs: CoreOutputs::default(),
             unix_ms: 0,
             options: EncodedOptions::default(),
             keys: Keys::new(&settings.root(), &settings.node),
@@ -135,7 +136,12 @@ impl RedisCore {
     }
 
     /// Handles a job of an endpoint.
-    pub(super) fn handle_job(&mut self, now: Now, job: Job, endpoints: &dyn EndpointStates) {
+    pub(super) fn handle_job(
+        &mut self,
+        now: ClockReading,
+        job: Job,
+        endpoints: &dyn EndpointStates,
+    ) {
         let moment = self.begin(now);
         match job {
             Job::Request { endpoint, request } => {
@@ -151,13 +157,13 @@ impl RedisCore {
         }
     }
 
-    fn begin(&mut self, now: Now) -> Moment {
+    fn begin(&mut self, now: ClockReading) -> Moment {
         self.unix_ms = now.unix_ms;
         now.moment
     }
 
     /// Handles an event of a connection.
-    pub(super) fn handle_event(&mut self, now: Now, event: DriverEvent) {
+    pub(super) fn handle_event(&mut self, now: ClockReading, event: DriverEvent) {
         let now = self.begin(now);
         let (connection_id, event) = match event {
             DriverEvent::Link(connection_id, event) => (connection_id, event),
@@ -190,7 +196,7 @@ impl RedisCore {
     }
 
     /// Handles everything that is due.
-    pub(super) fn handle_timeout(&mut self, now: Now) {
+    pub(super) fn handle_timeout(&mut self, now: ClockReading) {
         let now = self.begin(now);
         if now < self.next_tick {
             return;
@@ -218,11 +224,11 @@ impl RedisCore {
 
     fn report_health(&mut self) {
         let reason = self.reason();
-        self.outputs.add(Output::Health(reason));
+        self.outputs.add(CoreOutput::Health(reason));
     }
 
     /// Takes the next output.
-    pub(super) fn poll_output(&mut self) -> Option<Output> {
+    pub(super) fn poll_output(&mut self) -> Option<CoreOutput> {
         self.outputs.poll()
     }
 
@@ -403,6 +409,9 @@ impl RedisCore {
         }
         match sent.purpose {
             Purpose::Request(mut pending) => {
+                for overtaken in self.partitions[partition].take_overtaken(&pending) {
+                    self.fail(overtaken);
+                }
                 if let BrokerRequest::Publications(PublicationsRequest::LimitTtl {
                     channel, ..
                 }) = &pending.request
@@ -533,7 +542,7 @@ impl RedisCore {
                 if let Some(connection) = self.links.connection(link)
                     && let Some(lag) = connection.ends_probe(now)
                 {
-                    self.outputs.add(Output::Lag(lag));
+                    self.outputs.add(CoreOutput::Lag(lag));
                 }
             }
             // Either the slot has moved, or this node unsubscribed and has subscribed again since.
@@ -578,25 +587,3 @@ const NO_PARTITION: usize = usize::MAX;
 
 /// The connection is unusable and must be closed.
 struct MustClose;
-
-/// Whether the server did not execute the command for a transient reason.
-fn is_retried(error: &[u8]) -> bool {
-    const PASSING: [&[u8]; 5] = [b"MOVED", b"ASK", b"TRYAGAIN", b"CLUSTERDOWN", b"NOSCRIPT"];
-    PASSING.iter().any(|name| error.starts_with(name))
-}
-
-/// Whether the server has changed its role or state since the connection was opened.
-fn requires_reconnect(error: &[u8]) -> bool {
-    const OTHER: [&[u8]; 4] = [b"READONLY", b"LOADING", b"MASTERDOWN", b"NOAUTH"];
-    OTHER.iter().any(|name| is_error(error, name))
-}
-
-/// Whether a reply is this error. Redis 6 prefixes errors inside of scripts with the script's
-/// location.
-fn is_error(error: &[u8], name: &[u8]) -> bool {
-    let behind_place = |mark: &[u8]| {
-        let marked = [mark, name].concat();
-        error.windows(marked.len()).any(|part| part == marked)
-    };
-    error.starts_with(name) || behind_place(b": ") || behind_place(b": -")
-}

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::DriverMessage;
 use super::core::RedisCore;
 use super::exchange::{ConnectionId, Job, LinkCommand};
-use super::moment::{Clock, Moment, Now};
-use super::outputs::{EndpointStates, Output};
+use super::moment::{ClockReading, Moment, RedisClock};
+use super::outputs::{CoreOutput, EndpointStates};
 use super::pipe::Pipe;
 use super::settings::RedisSettings;
 use super::shared::Shared;
@@ -22,7 +22,7 @@ use crate::endpoints::Endpoints;
 pub(super) struct Machine {
     core: RedisCore,
     shared: Arc<Shared>,
-    pub(super) clock: Clock,
+    pub(super) clock: RedisClock,
     pipes: HashMap<ConnectionId, Arc<Pipe>>,
     /// Empty; kept for its capacity.
     jobs: Vec<Job>,
@@ -30,7 +30,7 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new(settings: &RedisSettings, shared: Arc<Shared>) -> Machine {
-        let clock = Clock::start();
+        let clock = RedisClock::start();
         let core = RedisCore::new(clock.moment(), settings);
         Machine { core, shared, clock, pipes: HashMap::new(), jobs: Vec::new() }
     }
@@ -43,7 +43,7 @@ impl Machine {
     /// Handles messages of the driver's tasks.
     pub(super) fn handle_messages(
         &mut self,
-        now: Now,
+        now: ClockReading,
         messages: impl Iterator<Item = DriverMessage>,
     ) {
         for message in messages {
@@ -56,7 +56,7 @@ impl Machine {
     }
 
     /// Handles queued jobs of endpoints.
-    pub(super) fn handle_jobs(&mut self, now: Now) {
+    pub(super) fn handle_jobs(&mut self, now: ClockReading) {
         let mut jobs = std::mem::take(&mut self.jobs);
         self.shared.take(&mut jobs);
         for job in jobs.drain(..) {
@@ -66,19 +66,19 @@ impl Machine {
         self.carry_out();
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Now) {
+    pub(super) fn handle_timeout(&mut self, now: ClockReading) {
         self.core.handle_timeout(now);
         self.carry_out();
     }
 
     /// Leaves the registry, as the broker ends.
-    pub(super) fn leave_registry(&mut self, now: Now) {
+    pub(super) fn leave_registry(&mut self, now: ClockReading) {
         self.core.leave_registry(now.moment);
         self.carry_out();
     }
 
     /// Sends buffered commands, one write for each server.
-    pub(super) fn flush(&mut self, now: Now) {
+    pub(super) fn flush(&mut self, now: ClockReading) {
         let pipes = &self.pipes;
         self.core.flush(now.moment, |connection_id, bytes| {
             match pipes.get(&connection_id) {
@@ -110,17 +110,17 @@ impl Machine {
         let inboxes = self.shared.endpoints.inboxes();
         while let Some(output) = self.core.poll_output() {
             match output {
-                Output::Deliver(endpoint, event) => {
+                CoreOutput::Deliver(endpoint, event) => {
                     if let Some(inbox) = inboxes.get(&endpoint) {
                         inbox.deliver(event);
                     }
                 }
-                Output::Notify(event) => {
+                CoreOutput::Notify(event) => {
                     inboxes.values().for_each(|inbox| inbox.deliver(event.clone()));
                 }
-                Output::Warn(text) => self.shared.warnings.add(text),
-                Output::WarnOfSameName => self.shared.warnings.add_twin(self.core.name()),
-                Output::Nodes(nodes) => {
+                CoreOutput::Warn(text) => self.shared.warnings.add(text),
+                CoreOutput::WarnOfSameName => self.shared.warnings.add_twin(self.core.name()),
+                CoreOutput::Nodes(nodes) => {
                     let nodes = nodes.iter().map(|node| OtherNode {
                         id: &node.id,
                         name: &node.name,
@@ -129,8 +129,8 @@ impl Machine {
                     let warnings = self.shared.options.note(nodes);
                     warnings.into_iter().for_each(|warning| self.shared.warnings.add(warning));
                 }
-                Output::Health(reason) => self.shared.set_unavailable(reason),
-                Output::Lag(lag) => self.shared.note_lag(lag),
+                CoreOutput::Health(reason) => self.shared.set_unavailable(reason),
+                CoreOutput::Lag(lag) => self.shared.note_lag(lag),
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::Endpoint;
 
 /// One output.
 #[derive(Debug)]
-pub(super) enum Output {
+pub(super) enum CoreOutput {
     /// An event for one endpoint.
     Deliver(Endpoint, BrokerEvent),
     /// An event for all endpoints.
@@ -44,35 +44,35 @@ pub(super) trait EndpointStates {
     fn is_full(&self, endpoint: Endpoint) -> bool;
 }
 
-/// Outputs that the driver has not taken yet.
+/// CoreOutputs that the driver has not taken yet.
 #[derive(Debug, Default)]
-pub(super) struct Outputs {
-    waiting: VecDeque<Output>,
+pub(super) struct CoreOutputs {
+    waiting: VecDeque<CoreOutput>,
 }
 
-impl Outputs {
+impl CoreOutputs {
     pub(super) fn reply(&mut self, endpoint: Endpoint, reply: BrokerReply) {
         self.deliver(endpoint, BrokerEvent::Reply(reply));
     }
 
     pub(super) fn deliver(&mut self, endpoint: Endpoint, event: BrokerEvent) {
-        self.waiting.push_back(Output::Deliver(endpoint, event));
+        self.waiting.push_back(CoreOutput::Deliver(endpoint, event));
     }
 
     pub(super) fn notify(&mut self, event: BrokerEvent) {
-        self.waiting.push_back(Output::Notify(event));
+        self.waiting.push_back(CoreOutput::Notify(event));
     }
 
     pub(super) fn warn(&mut self, text: String) {
-        self.waiting.push_back(Output::Warn(text));
+        self.waiting.push_back(CoreOutput::Warn(text));
     }
 
-    pub(super) fn add(&mut self, output: Output) {
+    pub(super) fn add(&mut self, output: CoreOutput) {
         self.waiting.push_back(output);
     }
 
     /// Takes the next output.
-    pub(super) fn poll(&mut self) -> Option<Output> {
+    pub(super) fn poll(&mut self) -> Option<CoreOutput> {
         self.waiting.pop_front()
     }
 }

@@ -120,6 +120,18 @@ impl Partition {
         matches!(retry, Some(Retry::Names(last)) if *last == fence)
     }
 
+    /// Removes requests that a server did not execute, of an endpoint whose later request about the
+    /// same channel it did execute: sent again, they would take effect out of order.
+    pub(super) fn take_overtaken(&mut self, by: &OpenRequest) -> Vec<OpenRequest> {
+        let Some(hold) = &mut self.hold else { return Vec::new() };
+        let of = |request: &OpenRequest| (request.endpoint, request.request.channel().cloned());
+        let (key, returned) = (of(by), std::mem::take(&mut hold.returned));
+        let (overtaken, kept): (VecDeque<OpenRequest>, VecDeque<OpenRequest>) =
+            returned.into_iter().partition(|earlier| key.1.is_some() && of(earlier) == key);
+        hold.returned = kept;
+        overtaken.into()
+    }
+
     /// Removes held requests whose deadline has passed.
     pub(super) fn take_overdue(&mut self, now: Moment) -> Vec<OpenRequest> {
         let mut late = Vec::new();
@@ -131,5 +143,31 @@ impl Partition {
             }
         }
         late
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::broker::{PublicationsRequest, RequestId};
+
+    use super::*;
+    use crate::Endpoint;
+
+    fn request(endpoint: u32, channel: &str) -> OpenRequest {
+        let (id, channel) = (RequestId::new(0), channel.into());
+        let request = PublicationsRequest::RemoveHistory { id, channel };
+        OpenRequest::new(Endpoint(endpoint), request.into(), Moment::default())
+    }
+
+    #[test]
+    fn a_request_that_was_overtaken_is_not_sent_again() {
+        let mut partition = Partition::default();
+        assert!(partition.take_overtaken(&request(1, "a")).is_empty(), "nothing is held");
+        let hold = partition.hold(Moment::default());
+        hold.returned.extend([request(1, "a"), request(2, "a"), request(1, "b")]);
+        hold.held.push_back(request(1, "a"));
+        assert_eq!(partition.take_overtaken(&request(1, "a")).len(), 1);
+        let hold = partition.hold(Moment::default());
+        assert_eq!((hold.returned.len(), hold.held.len()), (2, 1));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::broker::BrokerEvent;
 
-use super::outputs::{EndpointStates, Outputs};
+use super::outputs::{CoreOutputs, EndpointStates};
 use crate::Endpoint;
 
 /// Subscribed endpoints by partition and channel, since a partition moves as a whole.
@@ -123,7 +123,7 @@ impl ChannelSubscriptions {
         partition: usize,
         channel: &str,
         event: &BrokerEvent,
-        outputs: &mut Outputs,
+        outputs: &mut CoreOutputs,
     ) {
         if let Some(entry) = self.partitions[partition].get(channel) {
             entry.subscribers.iter().for_each(|one| outputs.deliver(*one, event.clone()));

@@ -7,3 +7,4 @@
 mod differential;
 mod model;
 mod model_server;
+mod world;

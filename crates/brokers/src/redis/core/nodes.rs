@@ -11,7 +11,7 @@ use super::super::command::{CommandTarget, LeaseReport};
 use super::super::link::{Purpose, SentCommand};
 use super::super::moment::Moment;
 use super::super::open_request::Asker;
-use super::super::outputs::{NodeRecord, Output};
+use super::super::outputs::{CoreOutput, NodeRecord};
 use super::super::resp::Frame;
 use super::super::surveys::OpenSurvey;
 use super::RedisCore;
@@ -198,7 +198,7 @@ impl RedisCore {
         if whole.u64() == Some(0) {
             let text = "Redis has evicted records of this node's clients; their lifecycle events are sent again";
             self.outputs.warn(text.to_owned());
-            self.registry.lifecycle.requeue_online();
+            self.registry.lifecycle.requeue_removed();
         }
         let skew_ms = time.u64().map_or(0, |time| self.unix_ms - i64::try_from(time).unwrap_or(0));
         if Duration::from_millis(skew_ms.unsigned_abs()) > CLOCK_SKEW_MAX {
@@ -209,7 +209,7 @@ impl RedisCore {
         }
         // The lease of a node that was just killed is still valid.
         if self.registry.has_twin(now, twin.str().unwrap_or_default()) {
-            self.outputs.add(Output::WarnOfSameName);
+            self.outputs.add(CoreOutput::WarnOfSameName);
         }
         if let Some(dead) = dead.str().filter(|dead| !dead.is_empty())
             && self.registry.cleanup.is_none()
@@ -227,7 +227,7 @@ impl RedisCore {
         });
         let nodes: Vec<NodeRecord> = nodes.collect();
         self.registry.set_others(nodes.iter().map(|node| node.id.clone()).collect());
-        self.outputs.add(Output::Nodes(nodes));
+        self.outputs.add(CoreOutput::Nodes(nodes));
     }
 
     /// Sends a survey to all other nodes.

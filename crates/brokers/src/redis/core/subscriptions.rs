@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use engine::broker::{BrokerError, BrokerReply};
 
+use super::super::error_reply::is_retried;
 use super::super::exchange::LinkId;
 use super::super::keys::PubSubName;
 use super::super::link::{Fence, SubscriptionChange};
 use super::super::moment::Moment;
 use super::super::unavailable::UnavailableReason;
-use super::{RedisCore, is_retried};
+use super::RedisCore;
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
 
 impl RedisCore {

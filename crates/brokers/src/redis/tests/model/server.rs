@@ -23,6 +23,8 @@ pub(in crate::redis::tests) struct ModelServer {
     pub(in crate::redis::tests) defers_own_messages: bool,
     /// Error that the next command is answered with, without being executed.
     pub(in crate::redis::tests) next_error: Option<&'static str>,
+    /// Channels that connections have subscribed to, in order.
+    pub(in crate::redis::tests) subscribes: Vec<(ClientId, Vec<u8>)>,
     /// Everything that was published, in order.
     pub(in crate::redis::tests) log: Vec<Published>,
 }
@@ -47,6 +49,7 @@ impl ModelServer {
             clients: BTreeMap::new(),
             defers_own_messages: false,
             next_error: None,
+            subscribes: Vec::new(),
             log: Vec::new(),
         }
     }
@@ -158,7 +161,10 @@ impl ModelServer {
             let key = (channel.clone(), is_sharded);
             match name.contains("UNSUB") {
                 true => client.subscribed.remove(&key),
-                false => client.subscribed.insert(key),
+                false => {
+                    self.subscribes.push((id, channel.clone()));
+                    client.subscribed.insert(key)
+                }
             };
             let count = client.subscribed.len().try_into().unwrap_or(0);
             let name = name.to_lowercase().into_bytes();

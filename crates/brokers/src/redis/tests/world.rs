@@ -1,0 +1,15 @@
+//! The simulated world: several nodes' state machines, model servers, a network, and everything
+//! that can fail, from a seed.
+//!
+//! Invariant: what a run checks holds for every seed: one reply for each request, one order, no
+//! hidden gap, presence and lifecycle events of those who live.
+
+mod endpoint;
+mod faults;
+mod network;
+mod node;
+mod run;
+mod server;
+mod simulation;
+mod truth;
+mod workload;
