@@ -13,7 +13,7 @@ pub enum Options {
     #[command(flatten)]
     One(Box<Scenario>),
     /// Several scenarios at the same time, out of a file
-    File(Mix),
+    File(ScenarioFile),
 }
 
 /// A scenario.
@@ -173,7 +173,7 @@ impl Scenario {
 
 /// What the command line says of a scenario file.
 #[derive(Args, Clone, Debug)]
-pub struct Mix {
+pub struct ScenarioFile {
     /// TOML: arguments for all runs by their long names, and a `[[run]]` for each, with its
     /// scenario and its own arguments
     pub(crate) file: PathBuf,

@@ -1,50 +1,50 @@
 //! The load tool: clients of any server that speaks the client protocol, publications at planned
 //! times, and a check of every delivery. `tidings bench` is this crate.
 //!
-//! The files follow the way of a run: `arguments` say what is wanted, `shape` makes plans of it,
-//! the `crew` carries them out in processes of its own (`worker`, `storm`, `raw`, `relay`), the
-//! `run` collects, the `report` prints.
+//! The files follow the way of a run: `arguments` say what is wanted, `workload` makes plans of it,
+//! the `processes` carry them out (`worker`, `storm`, `send_baseline`, `redis_baseline`), `run`
+//! collects what they report, `report` prints it.
 //!
 //! Invariant: every delivery is checked; a run with a fault is never
 //! [good](BenchOutcome::is_good). The crate contains no server code: it measures other servers in
 //! the same way.
 
+mod api_connection;
 mod arguments;
-mod caller;
+mod client_connection;
 mod clock;
-mod crew;
-mod gauge;
-mod http;
-mod ledger;
-mod line;
-mod mix;
-mod options;
-mod pace;
-mod page;
+mod html_report;
+mod http_response;
+mod in_flight;
 mod payload;
-mod pipe;
 mod plan;
-mod raw;
-mod relay;
+mod process_pipe;
+mod process_usage;
+mod processes;
+mod publication_tag;
+mod publish_schedule;
+mod received_streams;
+mod redis_baseline;
 mod report;
-mod rounds;
 mod run;
-mod shape;
-mod stamp;
+mod run_totals;
+mod scenario_file;
+mod scenario_options;
+mod send_baseline;
 mod storm;
-mod tally;
 mod transport;
 mod usage;
 mod worker;
+mod workload;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-pub use arguments::{Arguments, Mix, Options, Scenario};
-pub use crew::{PROCESS_COMMAND, ProcessKind};
-pub use options::{hide_others, stray};
+pub use arguments::{Arguments, Options, Scenario, ScenarioFile};
+pub use processes::{PROCESS_COMMAND, ProcessKind};
 use report::Report;
+pub use scenario_options::{hide_others, stray};
 pub use usage::UsageError;
 use usage::usage_error;
 
@@ -77,16 +77,16 @@ pub fn run(options: &Options, parse_duration: DurationParser) -> anyhow::Result<
             check_files(&[&given.html, &given.json])?;
             let report = run::run(scenario, parse_duration)?;
             if let Some(path) = given.html.as_deref().filter(|_| report.has_numbers()) {
-                write(path, &page::page(std::slice::from_ref(&report)))?;
+                write(path, &html_report::render(std::slice::from_ref(&report)))?;
             }
             let json = || serde_json::to_string_pretty(&report).expect("a report is JSON");
             outcome(given.json.as_deref(), json, std::slice::from_ref(&report))
         }
         Options::File(mix) => {
             check_files(&[&mix.html, &mix.json])?;
-            let reports = mix::run_all(mix, parse_duration)?;
+            let reports = scenario_file::run_all(mix, parse_duration)?;
             if let Some(path) = &mix.html {
-                write(path, &page::page(&reports))?;
+                write(path, &html_report::render(&reports))?;
             }
             let json = || serde_json::to_string_pretty(&reports).expect("reports are JSON");
             outcome(mix.json.as_deref(), json, &reports)
@@ -100,10 +100,10 @@ pub fn run(options: &Options, parse_duration: DurationParser) -> anyhow::Result<
 /// That there is no plan on standard input, or that the process cannot begin with it.
 pub fn run_process(kind: ProcessKind, sign: TokenSigner) -> anyhow::Result<()> {
     match kind {
-        ProcessKind::Worker => worker::worker(sign),
-        ProcessKind::Raw => raw::raw(),
-        ProcessKind::Relay => relay::relay(),
-        ProcessKind::Storm => storm::storm(sign),
+        ProcessKind::Worker => worker::run(sign),
+        ProcessKind::Raw => send_baseline::run(),
+        ProcessKind::Relay => redis_baseline::run(),
+        ProcessKind::Storm => storm::run(sign),
     }
 }
 

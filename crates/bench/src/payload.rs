@@ -1,7 +1,7 @@
 //! What is published: stamped, so that it can be checked, and of changing size and content where
 //! that is wanted.
 //!
-//! Invariant: a payload is JSON, carries its stamp, and depends on nothing but the seed and its
+//! Invariant: a payload is JSON, carries its tag, and depends on nothing but the seed and its
 //! place in the run.
 
 use fastrand::Rng;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::usage::usage_error;
 
-use super::stamp::{SIZE_MIN, Stamp};
+use super::publication_tag::{PublicationTag, SIZE_MIN};
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -34,8 +34,8 @@ impl PayloadSpec {
             );
         }
         let mut sample = Vec::new();
-        let stamp = Stamp { stream: 0, number: 0, planned: 0 };
-        payload.write(stamp, &mut Rng::with_seed(0), &mut sample);
+        let tag = PublicationTag { stream: 0, number: 0, planned: 0 };
+        payload.write(tag, &mut Rng::with_seed(0), &mut sample);
         if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&sample) {
             let filled = String::from_utf8_lossy(&sample).into_owned();
             usage_error!("--template is not JSON when it is filled: {error}: {filled}");
@@ -44,17 +44,17 @@ impl PayloadSpec {
     }
 
     /// Appends the payload of this publication.
-    pub(crate) fn write(&self, stamp: Stamp, random: &mut Rng, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, tag: PublicationTag, random: &mut Rng, out: &mut Vec<u8>) {
         let size = match self.sizes[..] {
             [size] => size,
             _ => self.sizes[random.usize(..self.sizes.len())],
         };
-        let Some(template) = &self.template else { return stamp.write(size, out) };
+        let Some(template) = &self.template else { return tag.write(size, out) };
         let begin = out.len();
         out.extend_from_slice(br#"{"stamp":"#);
-        stamp.write(SIZE_MIN, out);
+        tag.write(SIZE_MIN, out);
         out.extend_from_slice(br#","data":"#);
-        let counter = stamp.number.to_string();
+        let counter = tag.number.to_string();
         let number = random.u64(..NUMBER_MAX).to_string();
         let filled = template.replace("{counter}", &counter).replace("{number}", &number);
         let fixed = out.len() - begin + filled.replace("{text}", "").len() + 1;
@@ -82,20 +82,20 @@ fn text(length: usize, random: &mut Rng) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stamp::StampReader;
+    use super::super::publication_tag::TagReader;
     use super::*;
 
     #[test]
     fn a_filled_template_has_its_size_and_its_stamp() {
-        let template = r#"{"n":{counter},"price":{number},"note":"{text}","more":"{text}"}"#;
+        let template = r#"{"n":{counter},"price":{number},"event":"{text}","more":"{text}"}"#;
         let payload = PayloadSpec::new(&[200, 400], Some(template)).unwrap();
         let mut random = Rng::with_seed(7);
         let mut sizes = [0, 0];
         for number in 0..100 {
-            let stamp = Stamp { stream: 3, number, planned: 9 };
+            let tag = PublicationTag { stream: 3, number, planned: 9 };
             let mut out = Vec::new();
-            payload.write(stamp, &mut random, &mut out);
-            assert_eq!(StampReader::new().find(&out), Some(stamp));
+            payload.write(tag, &mut random, &mut out);
+            assert_eq!(TagReader::new().find(&out), Some(tag));
             let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
             assert_eq!(value["data"]["n"], number);
             // Two texts share what is left.

@@ -1,5 +1,5 @@
-//! What a process of the generator is to do, and the words between it and the command: lines of
-//! JSON, plan and orders in, notes out.
+//! What a process of the generator is to do, and the messages between it and the command: lines of
+//! JSON, plan and commands in, events out.
 //!
 //! Invariant: a plan is complete; a process needs no other input.
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use wire::protocol::Codec;
 
 use super::payload::PayloadSpec;
-use super::tally::Tally;
+use super::run_totals::RunTotals;
 
 /// What one process does. Clients, channels and streams have numbers that hold for the whole run:
 /// client `n` listens to channel `n / per_channel`, stream `s` is published into channel `s /
@@ -26,7 +26,7 @@ pub(crate) struct Plan {
     /// First stream that this process publishes.
     pub(crate) first_stream: u32,
     pub(crate) streams: u32,
-    pub(crate) voice: Voice,
+    pub(crate) publisher: PublisherPlan,
     pub(crate) load: Load,
     /// Connections that are cut in a second, to come back and recover; with any, all clients hold a
     /// position.
@@ -84,7 +84,7 @@ pub(crate) enum ClientLogin {
 
 /// Who publishes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Voice {
+pub(crate) enum PublisherPlan {
     /// The server API, over connections that stay.
     Api {
         address: SocketAddr,
@@ -96,9 +96,9 @@ pub(crate) enum Voice {
         batch: u32,
     },
     /// One client that only publishes, there.
-    Publisher(Box<ServerTarget>),
+    Client(Box<ServerTarget>),
     /// Client `n` publishes stream `n`.
-    Members,
+    Subscribers,
     /// Not this process.
     Nobody,
 }
@@ -118,7 +118,7 @@ pub(crate) enum Load {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StormPlan {
     pub(crate) target: ServerTarget,
-    pub(crate) voice: Voice,
+    pub(crate) publisher: PublisherPlan,
     /// First channel of this process.
     pub(crate) first_channel: u32,
     pub(crate) channels: u32,
@@ -133,7 +133,7 @@ pub(crate) struct StormPlan {
 
 /// What a process that only sends does: the limit that everything is compared with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct RawPlan {
+pub(crate) struct SendBaselinePlan {
     pub(crate) receivers: u32,
     /// Messages a second; 0 for as many as go out.
     pub(crate) rate: f64,
@@ -147,7 +147,7 @@ pub(crate) struct RawPlan {
 
 /// What a process does that publishes through a bare Redis and hears it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct RelayPlan {
+pub(crate) struct RedisBaselinePlan {
     pub(crate) address: SocketAddr,
     pub(crate) rate: f64,
     pub(crate) size: u32,
@@ -156,7 +156,7 @@ pub(crate) struct RelayPlan {
     pub(crate) sample_ms: u64,
 }
 
-/// What the command says to its processes.
+/// What the command sends to its processes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum GeneratorCommand {
     /// Begin at this time.
@@ -167,13 +167,13 @@ pub(crate) enum GeneratorCommand {
     Stop,
 }
 
-/// What a process says.
+/// What a process reports.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Note {
+pub(crate) enum ProcessEvent {
     /// It takes connections here.
     Listening(SocketAddr),
     /// So many clients are live.
-    Gathered(u32),
+    Connected(u32),
     /// All clients are live.
     Ready,
     /// So far.
@@ -182,8 +182,8 @@ pub(crate) enum Note {
     Published(Vec<(u32, u64)>),
     /// Something broke.
     Failed(String),
-    /// The last word.
-    Result(Box<Tally>),
+    /// The last event of a process.
+    Result(Box<RunTotals>),
 }
 
 impl CodecName {
@@ -263,7 +263,7 @@ mod tests {
             streams_per_channel: 1,
             first_stream: 0,
             streams: 0,
-            voice: Voice::Nobody,
+            publisher: PublisherPlan::Nobody,
             load: Load::Hold,
             deaths: 0.0,
             payload: PayloadSpec::default(),

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::gauge::Spent;
-use super::tally::{Tally, Times};
+use super::process_usage::CpuUsage;
+use super::run_totals::{LatencyHistogram, RunTotals};
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]
@@ -25,7 +25,7 @@ pub(crate) struct Report {
     pub(crate) deliveries: u64,
     pub(crate) deliveries_per_second: f64,
     pub(crate) bytes_per_delivery: f64,
-    pub(crate) faults: super::tally::Faults,
+    pub(crate) faults: super::run_totals::Faults,
     pub(crate) latency: Quantiles,
     pub(crate) last_receiver: Quantiles,
     pub(crate) late: Quantiles,
@@ -88,7 +88,7 @@ pub(crate) struct Sample {
 }
 
 impl Quantiles {
-    pub(crate) fn of(times: &Times) -> Quantiles {
+    pub(crate) fn of(times: &LatencyHistogram) -> Quantiles {
         let [p50_us, p90_us, p99_us, p999_us, max_us] =
             [0.5, 0.9, 0.99, 0.999, 1.0].map(|part| times.quantile_us(part));
         Quantiles { count: times.count(), p50_us, p90_us, p99_us, p999_us, max_us }
@@ -110,12 +110,12 @@ const CONNECTIONS_FOR_MEMORY: u32 = 1_000;
 impl ServerUsage {
     pub(crate) fn of(
         process: u32,
-        spent: Spent,
+        spent: CpuUsage,
         memory: Memory,
         (connections, seconds): (u32, f64),
-        tally: &Tally,
+        totals: &RunTotals,
     ) -> ServerUsage {
-        let deliveries = tally.deliveries.max(1) as f64;
+        let deliveries = totals.deliveries.max(1) as f64;
         let (grown, held) = (memory.after.saturating_sub(memory.before) as f64, memory.held);
         ServerUsage {
             process,
@@ -189,7 +189,7 @@ impl Report {
                 rows.push(("sent late by", self.late.line()));
             }
         }
-        let super::tally::Faults { lost, duplicate, out_of_order, misrouted } = self.faults;
+        let super::run_totals::Faults { lost, duplicate, out_of_order, misrouted } = self.faults;
         rows.push((
             "faults",
             format!("{lost} lost, {duplicate} duplicate, {out_of_order} out of order, {misrouted} misrouted"),

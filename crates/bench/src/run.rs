@@ -12,16 +12,16 @@ use crate::usage::usage_error;
 use super::DurationParser;
 use super::arguments::Scenario;
 use super::clock;
-use super::crew::{Crew, ProcessKind};
-use super::gauge::{self, Processor};
-use super::plan::{GeneratorCommand, Note, Voice};
+use super::plan::{GeneratorCommand, ProcessEvent, PublisherPlan};
+use super::process_usage::{self, CpuTime};
+use super::processes::{ProcessKind, Processes};
 use super::report::{Generator, Memory, Quantiles, Report, Sample, ServerUsage};
-use super::shape::{self, Shape};
-use super::tally::Tally;
+use super::run_totals::RunTotals;
+use super::workload::{self, Workload};
 
 /// Time for the signal to reach all processes.
 const HEAD_START_NS: u64 = 50_000_000;
-/// Nothing is heard for so long: something hangs.
+/// No event for so long: something hangs.
 const SILENCE: Duration = Duration::from_secs(60);
 /// Lateness of the generator that puts its numbers in doubt.
 const LATE_MAX_US: f64 = 5_000.0;
@@ -29,18 +29,18 @@ const LATE_MAX_US: f64 = 5_000.0;
 const BUSY_MAX: f64 = 0.95;
 
 struct Run {
-    crew: Crew,
+    processes: Processes,
     process: Option<u32>,
     begin: u64,
     /// Deliveries and publications so far, by process.
     counts: Vec<(u64, u64)>,
-    last: (u64, u64, Option<Processor>),
+    last: (u64, u64, Option<CpuTime>),
     samples: Vec<Sample>,
     /// Bytes of the server while its clients were there, as read last.
     memory: Option<u64>,
     published: Vec<(u32, u64)>,
     publishers: usize,
-    tally: Tally,
+    totals: RunTotals,
     results: usize,
     failures: Vec<String>,
 }
@@ -52,12 +52,13 @@ pub(crate) fn run(scenario: &Scenario, parse_duration: DurationParser) -> anyhow
     if !(100..=86_400_000).contains(&duration_ms) {
         usage_error!("--duration must be from 100ms to 24h");
     }
-    let shape = Shape::of(scenario)?;
-    let Mustered { crew, process, before, url, is_silent } = muster(scenario, &shape, duration_ms)?;
-    let mut run = Run::new(crew, process);
-    run.gather(shape.clients());
-    let spent = run.measure(shape::sample_ms(duration_ms), duration_ms);
-    let held = if let Scenario::Storm(_) = scenario { 0 } else { shape.clients() };
+    let workload = Workload::of(scenario)?;
+    let StartedProcesses { processes, process, before, url, is_silent } =
+        start(scenario, &workload, duration_ms)?;
+    let mut run = Run::new(processes, process);
+    run.gather(workload.clients());
+    let spent = run.measure(workload::sample_ms(duration_ms), duration_ms);
+    let held = if let Scenario::Storm(_) = scenario { 0 } else { workload.clients() };
     let memory = before.map(|before| Memory { before, after: run.memory.unwrap_or(before), held });
     let seconds = match is_silent {
         true => duration_ms as f64 / 1e3,
@@ -65,16 +66,16 @@ pub(crate) fn run(scenario: &Scenario, parse_duration: DurationParser) -> anyhow
     };
     let server = match (process, spent, memory) {
         (Some(process), Some((spent, wall)), Some(memory)) => {
-            Some(ServerUsage::of(process, spent, memory, (shape.clients(), wall), &run.tally))
+            Some(ServerUsage::of(process, spent, memory, (workload.clients(), wall), &run.totals))
         }
         _ => None,
     };
-    Ok(run.report(scenario, shape, (url, seconds), server))
+    Ok(run.report(scenario, workload, (url, seconds), server))
 }
 
 /// The processes of a run, before the signal.
-struct Mustered {
-    crew: Crew,
+struct StartedProcesses {
+    processes: Processes,
     /// The server's.
     process: Option<u32>,
     /// Bytes of the server before anybody came.
@@ -84,54 +85,64 @@ struct Mustered {
     is_silent: bool,
 }
 
-fn muster(scenario: &Scenario, shape: &Shape, duration_ms: u64) -> anyhow::Result<Mustered> {
+fn start(
+    scenario: &Scenario,
+    workload: &Workload,
+    duration_ms: u64,
+) -> anyhow::Result<StartedProcesses> {
     let given = scenario.arguments();
-    let mut crew = Crew::new();
+    let mut processes = Processes::new();
     let mut process = given.server_pid;
     let memory =
-        |process: Option<u32>| process.map(|id| gauge::memory(&id.to_string())).transpose();
+        |process: Option<u32>| process.map(|id| process_usage::memory(&id.to_string())).transpose();
     if let Scenario::Relay(_) = scenario {
         let before = memory(process)?;
-        crew.start(ProcessKind::Relay, &shape::relay_plan(given, duration_ms)?)?;
-        return Ok(Mustered { crew, process, before, url: given.url.clone(), is_silent: false });
+        processes.start(ProcessKind::Relay, &workload::relay_plan(given, duration_ms)?)?;
+        return Ok(StartedProcesses {
+            processes,
+            process,
+            before,
+            url: given.url.clone(),
+            is_silent: false,
+        });
     }
-    let mut target = shape::target(given)?;
+    let mut target = workload::target(given)?;
     let mut url = given.url.clone();
     if let Scenario::Raw(_) = scenario {
-        process = Some(crew.start(ProcessKind::Raw, &shape::raw_plan(given, duration_ms))?);
-        target.address = listening(&crew)?;
+        process = Some(processes.start(ProcessKind::Raw, &workload::raw_plan(given, duration_ms))?);
+        target.address = listening(&processes)?;
         target.is_bare = true;
         url = target.address.to_string();
     }
-    let voice = shape::voice(scenario, &target)?;
+    let publisher = workload::publisher(scenario, &target)?;
     let before = memory(process)?;
     if let Scenario::Storm(_) = scenario {
-        for plan in shape::storm_plans(given, &target, &voice, duration_ms)? {
-            crew.start(ProcessKind::Storm, &plan)?;
+        for plan in workload::storm_plans(given, &target, &publisher, duration_ms)? {
+            processes.start(ProcessKind::Storm, &plan)?;
         }
     } else {
-        for plan in shape.plans(scenario, &target, &voice, duration_ms)? {
-            crew.start(ProcessKind::Worker, &plan)?;
+        for plan in workload.plans(scenario, &target, &publisher, duration_ms)? {
+            processes.start(ProcessKind::Worker, &plan)?;
         }
     }
-    let is_silent = matches!(voice, Voice::Nobody) && !target.is_bare;
-    Ok(Mustered { crew, process, before, url, is_silent })
+    let is_silent = matches!(publisher, PublisherPlan::Nobody) && !target.is_bare;
+    Ok(StartedProcesses { processes, process, before, url, is_silent })
 }
 
 /// Where the sending process of `raw` takes connections.
-fn listening(crew: &Crew) -> anyhow::Result<std::net::SocketAddr> {
-    match crew.receive(SILENCE) {
-        Some((_, Note::Listening(address))) => Ok(address),
-        Some((_, Note::Failed(failure))) => bail!(failure),
+fn listening(processes: &Processes) -> anyhow::Result<std::net::SocketAddr> {
+    match processes.receive(SILENCE) {
+        Some((_, ProcessEvent::Listening(address))) => Ok(address),
+        Some((_, ProcessEvent::Failed(failure))) => bail!(failure),
         _ => bail!("the sending process says nothing"),
     }
 }
 
 impl Run {
-    fn new(crew: Crew, process: Option<u32>) -> Run {
-        let counts = vec![(0, 0); crew.count()];
+    fn new(processes: Processes, process: Option<u32>) -> Run {
+        let counts = vec![(0, 0); processes.count()];
         Run {
-            crew,
+            processes,
             process,
             begin: 0,
             counts,
@@ -140,7 +151,7 @@ impl Run {
             memory: None,
             published: Vec::new(),
             publishers: 0,
-            tally: Tally::default(),
+            totals: RunTotals::default(),
             results: 0,
             failures: Vec::new(),
         }
@@ -148,46 +159,52 @@ impl Run {
 
     /// Waits until all clients are live.
     fn gather(&mut self, clients: u32) {
-        let mut live = vec![0; self.crew.count()];
+        let mut live = vec![0; self.processes.count()];
         let mut ready = 0;
-        while ready < self.crew.count() && self.failures.is_empty() {
-            match self.crew.receive(SILENCE) {
-                Some((_, Note::Ready)) => ready += 1,
-                Some((index, Note::Gathered(count))) => {
+        while ready < self.processes.count() && self.failures.is_empty() {
+            match self.processes.receive(SILENCE) {
+                Some((_, ProcessEvent::Ready)) => ready += 1,
+                Some((index, ProcessEvent::Connected(count))) => {
                     live[index] = count;
                     progress(&format!("{} of {clients} connected", live.iter().sum::<u32>()));
                 }
-                Some((index, note)) => self.handle(index, note),
+                Some((index, event)) => self.handle(index, event),
                 None => self.handle_failure("the server does not answer".to_owned()),
             }
         }
     }
 
     /// From the signal to the last result; what the server used meanwhile, and the seconds it took.
-    fn measure(&mut self, sample_ms: u64, duration_ms: u64) -> Option<(gauge::Spent, f64)> {
-        let processor = |process: Option<u32>| Processor::of(&process?.to_string()).ok();
+    fn measure(
+        &mut self,
+        sample_ms: u64,
+        duration_ms: u64,
+    ) -> Option<(process_usage::CpuUsage, f64)> {
+        let cpu_time = |process: Option<u32>| CpuTime::of(&process?.to_string()).ok();
         self.begin = clock::now() + HEAD_START_NS;
         if self.failures.is_empty() {
-            self.crew.send_all(&GeneratorCommand::Go(self.begin));
+            self.processes.send_all(&GeneratorCommand::Go(self.begin));
         }
-        let before = processor(self.process);
+        let before = cpu_time(self.process);
         let (began, mut after, mut ended) = (clock::now(), before, clock::now());
-        self.memory = self.process.and_then(|id| gauge::memory(&id.to_string()).ok());
+        self.memory = self.process.and_then(|id| process_usage::memory(&id.to_string()).ok());
         self.last = (began, 0, before);
         let silence_ns = SILENCE.as_nanos() as u64 + duration_ms * 1_000_000;
-        while self.results < self.crew.count() {
-            if let Some((index, note)) = self.crew.receive(Duration::from_millis(sample_ms)) {
-                self.handle(index, note);
+        while self.results < self.processes.count() {
+            if let Some((index, event)) = self.processes.receive(Duration::from_millis(sample_ms)) {
+                self.handle(index, event);
             }
             let now = clock::now();
-            if now - self.last.0 >= sample_ms * 1_000_000 || self.results == self.crew.count() {
-                let current = processor(self.process);
+            if now - self.last.0 >= sample_ms * 1_000_000 || self.results == self.processes.count()
+            {
+                let current = cpu_time(self.process);
                 self.sample(now, current);
                 if current.is_some() {
                     (after, ended) = (current, now);
                 }
                 if self.results == 0 {
-                    self.memory = self.process.and_then(|id| gauge::memory(&id.to_string()).ok());
+                    self.memory =
+                        self.process.and_then(|id| process_usage::memory(&id.to_string()).ok());
                 }
             }
             if now > began + silence_ns {
@@ -200,24 +217,26 @@ impl Run {
         Some((after?.since(before?), seconds.max(0.001)))
     }
 
-    fn handle(&mut self, index: usize, note: Note) {
-        match note {
-            Note::Sample { deliveries, published } => self.counts[index] = (deliveries, published),
-            Note::Published(streams) => {
+    fn handle(&mut self, index: usize, event: ProcessEvent) {
+        match event {
+            ProcessEvent::Sample { deliveries, published } => {
+                self.counts[index] = (deliveries, published);
+            }
+            ProcessEvent::Published(streams) => {
                 self.published.extend(streams);
                 self.publishers += 1;
-                if self.publishers == self.crew.count() {
-                    self.crew
+                if self.publishers == self.processes.count() {
+                    self.processes
                         .send_all(&GeneratorCommand::Expect(std::mem::take(&mut self.published)));
                 }
             }
-            Note::Failed(failure) => self.handle_failure(failure),
-            Note::Result(tally) => {
-                self.counts[index] = (tally.deliveries, tally.published);
-                self.tally.add(&tally);
+            ProcessEvent::Failed(failure) => self.handle_failure(failure),
+            ProcessEvent::Result(totals) => {
+                self.counts[index] = (totals.deliveries, totals.published);
+                self.totals.add(&totals);
                 self.results += 1;
             }
-            Note::Listening(_) | Note::Gathered(_) | Note::Ready => {}
+            ProcessEvent::Listening(_) | ProcessEvent::Connected(_) | ProcessEvent::Ready => {}
         }
     }
 
@@ -225,11 +244,11 @@ impl Run {
     fn handle_failure(&mut self, failure: String) {
         if self.failures.is_empty() {
             self.failures.push(failure);
-            self.crew.send_all(&GeneratorCommand::Stop);
+            self.processes.send_all(&GeneratorCommand::Stop);
         }
     }
 
-    fn sample(&mut self, now: u64, current: Option<Processor>) {
+    fn sample(&mut self, now: u64, current: Option<CpuTime>) {
         let deliveries: u64 = self.counts.iter().map(|(deliveries, _)| deliveries).sum();
         let published: u64 = self.counts.iter().map(|(_, published)| published).sum();
         let (last, last_deliveries, last_processor) = self.last;
@@ -250,26 +269,26 @@ impl Run {
 
     /// Time to the last delivery.
     fn seconds(&self) -> f64 {
-        (self.tally.took_ns as f64 / 1e9).max(0.001)
+        (self.totals.took_ns as f64 / 1e9).max(0.001)
     }
 
     fn report(
         self,
         scenario: &Scenario,
-        shape: Shape,
+        workload: Workload,
         (url, seconds): (String, f64),
         server: Option<ServerUsage>,
     ) -> Report {
-        let Run { crew, samples, tally, failures, .. } = self;
+        let Run { processes, samples, totals, failures, .. } = self;
         let given = scenario.arguments();
-        let deliveries = tally.deliveries.max(1) as f64;
+        let deliveries = totals.deliveries.max(1) as f64;
         let raws = usize::from(matches!(scenario, Scenario::Raw(_)));
         let generator = Generator {
-            processes: crew.count() - raws,
-            busiest: tally.pressed_most_ns as f64 / 1e9 / seconds,
-            ns_per_delivery: tally.processor_ns as f64 / deliveries,
+            processes: processes.count() - raws,
+            busiest: totals.pressed_most_ns as f64 / 1e9 / seconds,
+            ns_per_delivery: totals.processor_ns as f64 / deliveries,
         };
-        let late = Quantiles::of(&tally.late);
+        let late = Quantiles::of(&totals.late);
         let mut warnings = Vec::new();
         if generator.busiest > BUSY_MAX {
             warnings.push(
@@ -286,29 +305,29 @@ impl Run {
             scenario: scenario.name(),
             url,
             codec: given.codec,
-            channels: shape.channels,
-            connections: shape.clients(),
+            channels: workload.channels,
+            connections: workload.clients(),
             sizes: given.size.clone(),
             seconds,
             is_complete: failures.is_empty(),
             failures,
             warnings,
-            published: tally.published,
-            deliveries: tally.deliveries,
-            deliveries_per_second: tally.deliveries as f64 / seconds,
-            bytes_per_delivery: tally.bytes as f64 / deliveries,
-            faults: tally.faults,
-            latency: Quantiles::of(&tally.latency),
-            last_receiver: Quantiles::of(&tally.last),
+            published: totals.published,
+            deliveries: totals.deliveries,
+            deliveries_per_second: totals.deliveries as f64 / seconds,
+            bytes_per_delivery: totals.bytes as f64 / deliveries,
+            faults: totals.faults,
+            latency: Quantiles::of(&totals.latency),
+            last_receiver: Quantiles::of(&totals.last),
             late,
-            joining: Quantiles::of(&tally.joining),
-            joins: tally.joins,
-            joins_refused: tally.refused,
-            joins_per_second: tally.joins as f64 / seconds,
+            joining: Quantiles::of(&totals.joining),
+            joins: totals.joins,
+            joins_refused: totals.refused,
+            joins_per_second: totals.joins as f64 / seconds,
             generator,
             server,
             samples,
-            latency_classes: tally.latency.classes(1.3),
+            latency_classes: totals.latency.classes(1.3),
         }
     }
 }

@@ -14,21 +14,21 @@ use slab::Slab;
 use wire::protocol::{Command, ReplyBody, Request, SubscribeRequest, SubscribeResult};
 
 use super::TokenSigner;
-use super::caller::Caller;
+use super::api_connection::ApiConnection;
+use super::client_connection::{ClientConnection, ClientConnectionEvent, ReadBuffers};
 use super::clock;
-use super::gauge::Processor;
-use super::ledger::Ledger;
-use super::line::{Desk, Line, LineEvent};
-use super::pipe;
-use super::plan::{GeneratorCommand, Note, StormPlan, Voice};
-use super::stamp::{Stamp, StampReader};
-use super::tally::{Faults, Tally};
+use super::plan::{GeneratorCommand, ProcessEvent, PublisherPlan, StormPlan};
+use super::process_pipe;
+use super::process_usage::CpuTime;
+use super::publication_tag::{PublicationTag, TagReader};
+use super::received_streams::ReceivedStreams;
+use super::run_totals::{Faults, RunTotals};
 use super::worker::{connect, source};
 
 const WAKE: Token = Token(usize::MAX);
-const CALLER: Token = Token(usize::MAX - 1);
+const API: Token = Token(usize::MAX - 1);
 /// Tokens that are signed beforehand; clients use them in turn.
-const GREETINGS: u32 = 500;
+const CONNECT_COMMANDS: u32 = 500;
 /// Clients from one source address before it is the next one's turn: each leaves by a reset, so its
 /// port is free again.
 const CLIENTS_PER_ADDRESS: u64 = 1_000;
@@ -36,12 +36,12 @@ const CLIENTS_PER_ADDRESS: u64 = 1_000;
 const PATIENCE_NS: u64 = 10_000_000_000;
 
 /// Runs such a process.
-pub(crate) fn storm(sign: TokenSigner) -> anyhow::Result<()> {
-    let plan: StormPlan = pipe::receive()?.context("there is no plan")?;
+pub(crate) fn run(sign: TokenSigner) -> anyhow::Result<()> {
+    let plan: StormPlan = process_pipe::receive()?.context("there is no plan")?;
     rlimit::increase_nofile_limit(u64::MAX)?;
     let mut storm = Storm::new(plan, sign)?;
     if let Err(failure) = storm.run() {
-        pipe::say(&Note::Failed(failure));
+        process_pipe::send(&ProcessEvent::Failed(failure));
     }
     storm.report();
     Ok(())
@@ -50,23 +50,23 @@ pub(crate) fn storm(sign: TokenSigner) -> anyhow::Result<()> {
 struct Storm {
     plan: StormPlan,
     poll: Poll,
-    orders: Receiver<GeneratorCommand>,
-    desk: Desk,
-    reader: StampReader,
-    greetings: Vec<Command>,
-    /// Where clients hold their channel, by channel of this process; empty until its scout has
-    /// returned.
+    commands: Receiver<GeneratorCommand>,
+    buffers: ReadBuffers,
+    reader: TagReader,
+    connect_commands: Vec<Command>,
+    /// From where clients recover, by channel of this process; empty until the first client has
+    /// learned it.
     positions: Vec<Option<(String, u64)>>,
-    visitors: Slab<Visitor>,
+    clients: Slab<StormClient>,
     /// Clients dialled so far.
     dialled: u64,
-    tally: Tally,
+    totals: RunTotals,
     run: Option<Run>,
     next_sample: u64,
 }
 
-struct Visitor {
-    line: Line,
+struct StormClient {
+    connection: ClientConnection,
     /// Channel of this process.
     channel: u32,
 }
@@ -74,28 +74,28 @@ struct Visitor {
 struct Run {
     begin: u64,
     end: u64,
-    processor: Processor,
+    cpu_time: CpuTime,
 }
 
 impl Storm {
     fn new(plan: StormPlan, sign: TokenSigner) -> anyhow::Result<Storm> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let orders = pipe::orders(waker);
-        let greetings = (0..GREETINGS)
+        let commands = process_pipe::commands(waker);
+        let connect_commands = (0..CONNECT_COMMANDS)
             .map(|number| connect(&plan.target, plan.first_channel + number, sign))
             .collect::<Result<_, _>>()
             .map_err(anyhow::Error::msg)?;
         Ok(Storm {
             poll,
-            orders,
-            desk: Desk::new(),
-            reader: StampReader::new(),
-            greetings,
+            commands,
+            buffers: ReadBuffers::new(),
+            reader: TagReader::new(),
+            connect_commands,
             positions: vec![None; plan.channels as usize],
-            visitors: Slab::new(),
+            clients: Slab::new(),
             dialled: 0,
-            tally: Tally::default(),
+            totals: RunTotals::default(),
             run: None,
             next_sample: 0,
             plan,
@@ -117,12 +117,12 @@ impl Storm {
                 }
                 _ => {}
             }
-            for event in events.iter().filter(|event| event.token().0 < CALLER.0) {
+            for event in events.iter().filter(|event| event.token().0 < API.0) {
                 self.handle(event.token().0)?;
             }
-            if !is_reported && self.visitors.is_empty() {
+            if !is_reported && self.clients.is_empty() {
                 is_reported = true;
-                pipe::say(&Note::Ready);
+                process_pipe::send(&ProcessEvent::Ready);
             }
             if self.is_over()? {
                 return Ok(());
@@ -132,20 +132,22 @@ impl Storm {
 
     /// Publishes what clients will have missed.
     fn publish_past(&mut self) -> Result<(), String> {
-        let Voice::Api { address, authority, security, path, key, .. } = &self.plan.voice else {
+        let PublisherPlan::Api { address, authority, security, path, key, .. } =
+            &self.plan.publisher
+        else {
             return Ok(());
         };
         let mut random = Rng::with_seed(u64::from(self.plan.first_channel));
         let registry = self.poll.registry();
         let server = (*address, authority.as_str(), security.as_ref());
-        let mut caller = Caller::dial(server, (path, key), 1, registry, CALLER)?;
+        let mut api = ApiConnection::dial(server, (path, key), 1, registry, API)?;
         for channel in 0..self.plan.channels {
             let name = self.plan.target.channel_name(self.plan.first_channel + channel);
             for number in 0..u64::from(self.plan.recover) {
                 let mut data = Vec::new();
-                let stamp = Stamp { stream: channel, number, planned: 0 };
-                self.plan.payload.write(stamp, &mut random, &mut data);
-                caller.publish(&name, &data)?;
+                let tag = PublicationTag { stream: channel, number, planned: 0 };
+                self.plan.payload.write(tag, &mut random, &mut data);
+                api.publish(&name, &data)?;
             }
         }
         let missing = u64::from(self.plan.channels) * u64::from(self.plan.recover);
@@ -153,12 +155,12 @@ impl Storm {
         let mut events = Events::with_capacity(16);
         while answered < missing {
             self.poll.poll(&mut events, None).map_err(|error| error.to_string())?;
-            answered += caller.handle(&mut buffer)?;
+            answered += api.handle(&mut buffer)?;
         }
         Ok(())
     }
 
-    /// One more client. Without a position its channel's scout, which learns it.
+    /// One more client. The first one of a channel learns its position.
     fn dial(&mut self, channel: u32) -> Result<(), String> {
         let number = self.dialled;
         self.dialled += 1;
@@ -169,42 +171,49 @@ impl Storm {
         if let Some((epoch, offset)) = &self.positions[channel as usize] {
             (request.recover, request.epoch, request.offset) = (true, epoch.clone(), *offset);
         }
-        let greeting = self.greetings[(number % u64::from(GREETINGS)) as usize].clone();
+        let first_commands =
+            self.connect_commands[(number % u64::from(CONNECT_COMMANDS)) as usize].clone();
         let request = Request::Subscribe(Box::new(request));
-        let greeting = [greeting, Command { id: 2, request }];
-        let entry = self.visitors.vacant_entry();
+        let first_commands = [first_commands, Command { id: 2, request }];
+        let entry = self.clients.vacant_entry();
         let from = source(target, number / CLIENTS_PER_ADDRESS);
-        let line = Line::dial(target, from, &greeting, self.poll.registry(), Token(entry.key()))?;
-        entry.insert(Visitor { line, channel });
+        let connection = ClientConnection::dial(
+            target,
+            from,
+            &first_commands,
+            self.poll.registry(),
+            Token(entry.key()),
+        )?;
+        entry.insert(StormClient { connection, channel });
         Ok(())
     }
 
     fn handle(&mut self, slot: usize) -> Result<(), String> {
-        let Self { visitors, desk, .. } = self;
-        let Some(visitor) = visitors.get_mut(slot) else { return Ok(()) };
+        let Self { clients, buffers, .. } = self;
+        let Some(client) = clients.get_mut(slot) else { return Ok(()) };
         let mut joined: Option<Box<SubscribeResult>> = None;
-        visitor.line.handle(desk, |event| {
-            if let LineEvent::Reply(reply) = event
+        client.connection.handle(buffers, |event| {
+            if let ClientConnectionEvent::Reply(reply) = event
                 && let ReplyBody::Subscribe(result) = reply.body
             {
                 joined = Some(result);
             }
         })?;
         let Some(joined) = joined else { return Ok(()) };
-        let visitor = self.visitors.remove(slot);
-        let took = clock::now().saturating_sub(visitor.line.dialled);
-        let position = &mut self.positions[visitor.channel as usize];
+        let client = self.clients.remove(slot);
+        let took = clock::now().saturating_sub(client.connection.dialled);
+        let position = &mut self.positions[client.channel as usize];
         if position.is_none() {
             if !joined.recoverable || joined.offset < u64::from(self.plan.recover) {
                 return Err("the channels keep no history to recover from".to_owned());
             }
             *position = Some((joined.epoch, joined.offset - u64::from(self.plan.recover)));
         } else {
-            self.check(visitor.channel, &joined);
-            self.tally.joining.record(took);
-            self.tally.joins += 1;
+            self.check(client.channel, &joined);
+            self.totals.joining.record(took);
+            self.totals.joins += 1;
         }
-        visitor.line.reset();
+        client.connection.reset();
         if let Some(run) = &self.run
             && clock::now() < run.end
         {
@@ -216,26 +225,26 @@ impl Storm {
 
     /// Whether what came is what was missed.
     fn check(&mut self, channel: u32, joined: &SubscribeResult) {
-        let mut ledger = Ledger::new(channel, 1);
+        let mut received = ReceivedStreams::new(channel, 1);
         if joined.recovered {
             for publication in &joined.publications {
                 match self.reader.find(&publication.data) {
-                    Some(stamp) if ledger.take(stamp, &mut self.tally.faults) => {
-                        self.tally.deliveries += 1;
+                    Some(tag) if received.take(tag, &mut self.totals.faults) => {
+                        self.totals.deliveries += 1;
                     }
                     Some(_) => {}
-                    None => self.tally.faults.misrouted += 1,
+                    None => self.totals.faults.misrouted += 1,
                 }
             }
         }
-        let lost = ledger.lost(|_| u64::from(self.plan.recover));
-        self.tally.faults.add(Faults { lost, ..Faults::default() });
+        let lost = received.lost(|_| u64::from(self.plan.recover));
+        self.totals.faults.add(Faults { lost, ..Faults::default() });
     }
 
-    /// Orders, samples, and whether the last client has left.
+    /// Commands, samples, and whether the last client has left.
     fn is_over(&mut self) -> Result<bool, String> {
         loop {
-            match self.orders.try_recv() {
+            match self.commands.try_recv() {
                 Ok(GeneratorCommand::Go(at)) => self.begin(at)?,
                 Ok(GeneratorCommand::Expect(_)) => {}
                 Ok(GeneratorCommand::Stop) | Err(TryRecvError::Disconnected) => return Ok(true),
@@ -245,21 +254,21 @@ impl Storm {
         let now = clock::now();
         let Some(run) = &self.run else { return Ok(false) };
         if now >= self.next_sample {
-            let Tally { deliveries, joins, .. } = self.tally;
-            pipe::say(&Note::Sample { deliveries, published: joins });
+            let RunTotals { deliveries, joins, .. } = self.totals;
+            process_pipe::send(&ProcessEvent::Sample { deliveries, published: joins });
             self.next_sample = now + self.plan.sample_ms * 1_000_000;
         }
         if now > run.end + PATIENCE_NS {
-            return Err(format!("{} clients got no answer", self.visitors.len()));
+            return Err(format!("{} clients got no answer", self.clients.len()));
         }
-        Ok(now >= run.end && self.visitors.is_empty())
+        Ok(now >= run.end && self.clients.is_empty())
     }
 
     fn begin(&mut self, begin: u64) -> Result<(), String> {
-        self.desk.bytes = 0;
-        self.tally = Tally::default();
-        let processor = Processor::of("self").unwrap_or_default();
-        self.run = Some(Run { begin, end: begin + self.plan.duration_ms * 1_000_000, processor });
+        self.buffers.bytes = 0;
+        self.totals = RunTotals::default();
+        let cpu_time = CpuTime::of("self").unwrap_or_default();
+        self.run = Some(Run { begin, end: begin + self.plan.duration_ms * 1_000_000, cpu_time });
         for number in 0..self.plan.window {
             self.dial(number % self.plan.channels)?;
         }
@@ -267,13 +276,13 @@ impl Storm {
     }
 
     fn report(&mut self) {
-        self.tally.bytes = self.desk.bytes;
+        self.totals.bytes = self.buffers.bytes;
         if let Some(run) = &self.run {
-            let spent = Processor::of("self").unwrap_or_default().since(run.processor);
-            self.tally.processor_ns = spent.total_ns as u64;
-            self.tally.pressed_most_ns = (spent.total_ns + spent.waited_ns) as u64;
-            self.tally.took_ns = clock::now().saturating_sub(run.begin);
+            let spent = CpuTime::of("self").unwrap_or_default().since(run.cpu_time);
+            self.totals.processor_ns = spent.total_ns as u64;
+            self.totals.pressed_most_ns = (spent.total_ns + spent.waited_ns) as u64;
+            self.totals.took_ns = clock::now().saturating_sub(run.begin);
         }
-        pipe::say(&Note::Result(Box::new(std::mem::take(&mut self.tally))));
+        process_pipe::send(&ProcessEvent::Result(Box::new(std::mem::take(&mut self.totals))));
     }
 }

@@ -17,23 +17,25 @@ use wire::protocol::{
 };
 
 use super::TokenSigner;
-use super::caller::Caller;
+use super::api_connection::ApiConnection;
+use super::client_connection::{ClientConnection, ClientConnectionEvent, ReadBuffers};
 use super::clock::{self, Alarm};
-use super::gauge::Processor;
-use super::ledger::Ledger;
-use super::line::{Desk, Line, LineEvent};
-use super::pace::Pace;
-use super::pipe;
-use super::plan::{ClientLogin, GeneratorCommand, Load, Note, Plan, ServerTarget, Voice};
-use super::rounds::Rounds;
-use super::stamp::{Stamp, StampReader};
-use super::tally::{Tally, Times};
+use super::in_flight::InFlight;
+use super::plan::{
+    ClientLogin, GeneratorCommand, Load, Plan, ProcessEvent, PublisherPlan, ServerTarget,
+};
+use super::process_pipe;
+use super::process_usage::CpuTime;
+use super::publication_tag::{PublicationTag, TagReader};
+use super::publish_schedule::PublishSchedule;
+use super::received_streams::ReceivedStreams;
+use super::run_totals::{LatencyHistogram, RunTotals};
 
 const WAKE: Token = Token(usize::MAX);
 const ALARM: Token = Token(usize::MAX - 1);
 const PUBLISHER: Token = Token(usize::MAX - 2);
-/// Callers count from here.
-const CALLERS: usize = usize::MAX / 2;
+/// Connections to the server API count from here.
+const API_CONNECTIONS: usize = usize::MAX / 2;
 
 /// Clients that are on their way to the server at once.
 const DIALLING_MAX: u32 = 256;
@@ -45,12 +47,12 @@ const EVENTS_PER_LOOK: usize = 64;
 const PATIENCE_NS: u64 = 3_000_000_000;
 
 /// Runs such a process.
-pub(crate) fn worker(sign: TokenSigner) -> anyhow::Result<()> {
-    let plan: Plan = pipe::receive()?.context("there is no plan")?;
+pub(crate) fn run(sign: TokenSigner) -> anyhow::Result<()> {
+    let plan: Plan = process_pipe::receive()?.context("there is no plan")?;
     rlimit::increase_nofile_limit(u64::MAX)?;
     let mut worker = Worker::new(plan, sign)?;
     if let Err(failure) = worker.run() {
-        pipe::say(&Note::Failed(failure));
+        process_pipe::send(&ProcessEvent::Failed(failure));
     }
     worker.report();
     Ok(())
@@ -61,19 +63,19 @@ struct Worker {
     sign: TokenSigner,
     poll: Poll,
     alarm: Alarm,
-    orders: Receiver<GeneratorCommand>,
-    desk: Desk,
+    commands: Receiver<GeneratorCommand>,
+    buffers: ReadBuffers,
     clients: Vec<Client>,
-    callers: Vec<Caller>,
-    publisher: Option<(Line, bool)>,
+    api_connections: Vec<ApiConnection>,
+    publisher: Option<(ClientConnection, bool)>,
     gathering: Gathering,
-    pace: Option<Pace>,
-    rounds: Vec<Rounds>,
+    schedule: Option<PublishSchedule>,
+    in_flight: Vec<InFlight>,
     /// Publications made, by stream of this process.
     numbers: Vec<u64>,
     answered: u64,
     expected: Option<Vec<u64>>,
-    tally: Tally,
+    totals: RunTotals,
     run: Option<Run>,
     next_sample: u64,
     /// Connections cut so far.
@@ -82,8 +84,8 @@ struct Worker {
 }
 
 struct Client {
-    line: Line,
-    ledger: Ledger,
+    connection: ClientConnection,
+    received: ReceivedStreams,
     is_live: bool,
     /// Where its stream stood when it first came, where it is to recover.
     position: Option<(String, u64)>,
@@ -99,7 +101,7 @@ struct Gathering {
 struct Run {
     begin: u64,
     end: u64,
-    processor: Processor,
+    cpu_time: CpuTime,
     last_delivery: u64,
     is_published: bool,
 }
@@ -109,28 +111,29 @@ impl Worker {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
-        let orders = pipe::orders(waker);
-        // Rounds are counted for all streams that its clients may hear.
+        let commands = process_pipe::commands(waker);
+        // Publications are tracked for all streams that its clients may receive.
         let channels = match plan.clients {
             0 => 0,
             clients => plan.channel_of_client(plan.first_client + clients - 1) + 1,
         };
-        let rounds = (0..channels * plan.streams_per_channel).map(|_| Rounds::default()).collect();
+        let in_flight =
+            (0..channels * plan.streams_per_channel).map(|_| InFlight::default()).collect();
         Ok(Worker {
             poll,
             alarm,
-            orders,
-            desk: Desk::new(),
+            commands,
+            buffers: ReadBuffers::new(),
             clients: Vec::with_capacity(plan.clients as usize),
-            callers: Vec::new(),
+            api_connections: Vec::new(),
             publisher: None,
             gathering: Gathering::default(),
-            pace: None,
-            rounds,
+            schedule: None,
+            in_flight,
             numbers: vec![0; plan.streams as usize],
             answered: 0,
             expected: None,
-            tally: Tally::default(),
+            totals: RunTotals::default(),
             run: None,
             next_sample: 0,
             deaths: 0,
@@ -141,7 +144,7 @@ impl Worker {
     }
 
     fn run(&mut self) -> Result<(), String> {
-        self.dial_voice()?;
+        self.dial_publisher()?;
         let mut events = Events::with_capacity(1024);
         let sample = Duration::from_millis(self.plan.sample_ms.max(1));
         loop {
@@ -166,10 +169,10 @@ impl Worker {
         }
     }
 
-    /// Orders, samples and what follows from the time; whether nothing more is to come.
+    /// Commands, samples and what follows from the time; whether nothing more is to come.
     fn is_over(&mut self) -> bool {
         loop {
-            match self.orders.try_recv() {
+            match self.commands.try_recv() {
                 Ok(GeneratorCommand::Go(at)) => self.begin(at),
                 Ok(GeneratorCommand::Expect(streams)) => {
                     let count = streams.iter().map(|(stream, _)| stream + 1).max().unwrap_or(0);
@@ -186,81 +189,82 @@ impl Worker {
         let now = clock::now();
         let Some(run) = &mut self.run else { return false };
         if now >= self.next_sample {
-            let (deliveries, published) = (self.tally.deliveries, self.tally.published);
-            pipe::say(&Note::Sample { deliveries, published });
+            let (deliveries, published) = (self.totals.deliveries, self.totals.published);
+            process_pipe::send(&ProcessEvent::Sample { deliveries, published });
             self.next_sample = now + self.plan.sample_ms * 1_000_000;
         }
-        let is_answered = self.answered >= self.tally.published;
+        let is_answered = self.answered >= self.totals.published;
         if now >= run.end && !run.is_published && is_answered {
             run.is_published = true;
             let numbers = (self.plan.first_stream..).zip(self.numbers.iter().copied());
-            pipe::say(&Note::Published(numbers.collect()));
+            process_pipe::send(&ProcessEvent::Published(numbers.collect()));
         }
         let Some(expected) = &self.expected else { return false };
         let published = |stream: u32| expected.get(stream as usize).copied().unwrap_or(0);
         let is_patient = now < run.last_delivery.max(run.end) + PATIENCE_NS;
-        let is_done = |client: &Client| client.is_live && client.ledger.is_complete(published);
+        let is_done = |client: &Client| client.is_live && client.received.is_complete(published);
         !is_patient || self.clients.iter().all(is_done)
     }
 
     fn begin(&mut self, at: u64) {
         let end = at + self.plan.duration_ms * 1_000_000;
-        self.pace = match self.plan.load {
+        self.schedule = match self.plan.load {
             Load::Hold => None,
-            Load::Rate(rate) => Some(Pace::open(at, end, rate)),
-            Load::Window(window) => Some(Pace::closed(at, end, window)),
+            Load::Rate(rate) => Some(PublishSchedule::open(at, end, rate)),
+            Load::Window(window) => Some(PublishSchedule::closed(at, end, window)),
         };
-        self.desk.bytes = 0;
+        self.buffers.bytes = 0;
         if self.plan.deaths > 0.0 {
-            self.tally.joining = Times::default();
+            self.totals.joining = LatencyHistogram::default();
         }
-        let processor = Processor::of("self").unwrap_or_default();
-        self.run = Some(Run { begin: at, end, processor, last_delivery: 0, is_published: false });
-        let first = if self.pace.is_some() && self.plan.streams > 0 { at } else { end };
+        let cpu_time = CpuTime::of("self").unwrap_or_default();
+        self.run = Some(Run { begin: at, end, cpu_time, last_delivery: 0, is_published: false });
+        let first = if self.schedule.is_some() && self.plan.streams > 0 { at } else { end };
         // A poller that cannot be woken still wakes for each sample.
         let _late = self.alarm.set(first);
     }
 
-    /// The last word.
+    /// Sends the result.
     fn report(&mut self) {
         let expected = self.expected.take().unwrap_or_default();
         let published = |stream: u32| expected.get(stream as usize).copied().unwrap_or(0);
         for client in &self.clients {
-            self.tally.faults.lost += client.ledger.lost(published);
+            self.totals.faults.lost += client.received.lost(published);
         }
-        self.tally.bytes = self.desk.bytes;
+        self.totals.bytes = self.buffers.bytes;
         if let Some(run) = &self.run {
-            let processor = Processor::of("self").unwrap_or_default();
-            let spent = processor.since(run.processor);
-            self.tally.processor_ns = spent.total_ns as u64;
-            self.tally.pressed_most_ns = (spent.total_ns + spent.waited_ns) as u64;
-            self.tally.took_ns = run.last_delivery.saturating_sub(run.begin);
+            let cpu_time = CpuTime::of("self").unwrap_or_default();
+            let spent = cpu_time.since(run.cpu_time);
+            self.totals.processor_ns = spent.total_ns as u64;
+            self.totals.pressed_most_ns = (spent.total_ns + spent.waited_ns) as u64;
+            self.totals.took_ns = run.last_delivery.saturating_sub(run.begin);
         }
-        pipe::say(&Note::Result(Box::new(std::mem::take(&mut self.tally))));
-        self.clients.drain(..).for_each(|client| client.line.reset());
+        process_pipe::send(&ProcessEvent::Result(Box::new(std::mem::take(&mut self.totals))));
+        self.clients.drain(..).for_each(|client| client.connection.reset());
     }
 
-    fn dial_voice(&mut self) -> Result<(), String> {
+    fn dial_publisher(&mut self) -> Result<(), String> {
         if self.plan.streams == 0 {
             return Ok(());
         }
-        match &self.plan.voice {
-            Voice::Api { address, authority, security, path, key, connections, batch } => {
+        match &self.plan.publisher {
+            PublisherPlan::Api { address, authority, security, path, key, connections, batch } => {
                 for index in 0..*connections as usize {
-                    let token = Token(CALLERS + index);
+                    let token = Token(API_CONNECTIONS + index);
                     let registry = self.poll.registry();
                     let server = (*address, authority.as_str(), security.as_ref());
-                    let caller = Caller::dial(server, (path, key), *batch, registry, token)?;
-                    self.callers.push(caller);
+                    let api = ApiConnection::dial(server, (path, key), *batch, registry, token)?;
+                    self.api_connections.push(api);
                 }
             }
-            Voice::Publisher(target) => {
-                let greeting = [connect(target, u32::MAX, self.sign)?];
+            PublisherPlan::Client(target) => {
+                let first_commands = [connect(target, u32::MAX, self.sign)?];
                 let registry = self.poll.registry();
-                let line = Line::dial(target, None, &greeting, registry, PUBLISHER)?;
-                self.publisher = Some((line, false));
+                let connection =
+                    ClientConnection::dial(target, None, &first_commands, registry, PUBLISHER)?;
+                self.publisher = Some((connection, false));
             }
-            Voice::Members | Voice::Nobody => {}
+            PublisherPlan::Subscribers | PublisherPlan::Nobody => {}
         }
         Ok(())
     }
@@ -273,30 +277,36 @@ impl Worker {
         {
             self.dial(count(&self.clients))?;
         }
-        let is_voice_ready = self.callers.iter().all(Caller::is_connected)
+        let is_publisher_ready = self.api_connections.iter().all(ApiConnection::is_connected)
             && self.publisher.as_ref().is_none_or(|(_, is_live)| *is_live);
-        if !self.gathering.is_reported && self.gathering.live == self.plan.clients && is_voice_ready
+        if !self.gathering.is_reported
+            && self.gathering.live == self.plan.clients
+            && is_publisher_ready
         {
             self.gathering.is_reported = true;
-            pipe::say(&Note::Ready);
+            process_pipe::send(&ProcessEvent::Ready);
         }
         Ok(())
     }
 
     fn dial(&mut self, index: u32) -> Result<(), String> {
         let channel = self.plan.channel_of_client(self.plan.first_client + index);
-        let line = self.line(index, None)?;
+        let connection = self.connection(index, None)?;
         let streams = self.plan.streams_per_channel;
-        let ledger = Ledger::new(channel * streams, streams);
-        self.clients.push(Client { line, ledger, is_live: false, position: None });
+        let received = ReceivedStreams::new(channel * streams, streams);
+        self.clients.push(Client { connection, received, is_live: false, position: None });
         Ok(())
     }
 
     /// Dials for a client, which recovers where it has a position.
-    fn line(&self, index: u32, since: Option<(String, u64)>) -> Result<Line, String> {
+    fn connection(
+        &self,
+        index: u32,
+        since: Option<(String, u64)>,
+    ) -> Result<ClientConnection, String> {
         let number = self.plan.first_client + index;
         let target = &self.plan.target;
-        let mut greeting = Vec::new();
+        let mut first_commands = Vec::new();
         if !target.is_bare {
             let channel = target.channel_name(self.plan.channel_of_client(number));
             let mut request = SubscribeRequest { channel, ..Default::default() };
@@ -304,11 +314,17 @@ impl Worker {
             if let Some((epoch, offset)) = since {
                 (request.recover, request.epoch, request.offset) = (true, epoch, offset);
             }
-            greeting.push(connect(target, number, self.sign)?);
-            greeting.push(Command { id: 2, request: Request::Subscribe(Box::new(request)) });
+            first_commands.push(connect(target, number, self.sign)?);
+            first_commands.push(Command { id: 2, request: Request::Subscribe(Box::new(request)) });
         }
         let from = source(target, u64::from(number / CLIENTS_PER_ADDRESS));
-        Line::dial(target, from, &greeting, self.poll.registry(), Token(index as usize))
+        ClientConnection::dial(
+            target,
+            from,
+            &first_commands,
+            self.poll.registry(),
+            Token(index as usize),
+        )
     }
 
     /// Cuts those whose time has come; each comes back at once for what it misses.
@@ -324,63 +340,72 @@ impl Worker {
                 // It is on its way back from its last death.
                 continue;
             };
-            let line = self.line(index, Some((epoch, base + client.ledger.next())))?;
+            let connection =
+                self.connection(index, Some((epoch, base + client.received.next())))?;
             let client = &mut self.clients[index as usize];
             client.is_live = false;
-            std::mem::replace(&mut client.line, line).reset();
+            std::mem::replace(&mut client.connection, connection).reset();
         }
         Ok(())
     }
 
     fn handle(&mut self, token: Token) -> Result<(), String> {
-        if token.0 >= CALLERS {
-            return self.handle_voice(token);
+        if token.0 >= API_CONNECTIONS {
+            return self.handle_publisher(token);
         }
-        let Self { clients, desk, tally, rounds, plan, pace, gathering, answered, .. } = self;
+        let Self {
+            clients, buffers, totals, in_flight, plan, schedule, gathering, answered, ..
+        } = self;
         let Some(client) = clients.get_mut(token.0) else { return Ok(()) };
         let now = clock::now();
         let mut is_received = false;
-        let Client { line, ledger, is_live, position } = client;
-        let dialled = line.dialled;
-        line.handle(desk, |event| match event {
-            LineEvent::Stamp(stamp) => {
+        let Client { connection, received, is_live, position } = client;
+        let dialled = connection.dialled;
+        connection.handle(buffers, |event| match event {
+            ClientConnectionEvent::Delivery(tag) => {
                 is_received = true;
-                if !ledger.take(stamp, &mut tally.faults) {
+                if !received.take(tag, &mut totals.faults) {
                     return;
                 }
-                tally.deliveries += 1;
-                let latency = now.saturating_sub(stamp.planned);
-                tally.latency.record(latency);
-                let listeners = plan.listeners(plan.channel_of_stream(stamp.stream));
-                if rounds[stamp.stream as usize].handle(stamp, listeners) {
-                    tally.last.record(latency);
-                    if let Some(pace) = pace {
-                        pace.handle_completion();
+                totals.deliveries += 1;
+                let latency = now.saturating_sub(tag.planned);
+                totals.latency.record(latency);
+                let listeners = plan.listeners(plan.channel_of_stream(tag.stream));
+                if in_flight[tag.stream as usize].handle(tag, listeners) {
+                    totals.last.record(latency);
+                    if let Some(schedule) = schedule {
+                        schedule.handle_completion();
                     }
                 }
             }
-            LineEvent::Reply(reply) if reply.body == ReplyBody::Publish => *answered += 1,
-            LineEvent::Open if !plan.target.is_bare => {}
-            LineEvent::Reply(reply) if !matches!(reply.body, ReplyBody::Subscribe(_)) => {}
-            LineEvent::Reply(Reply { body: ReplyBody::Subscribe(joined), .. })
+            ClientConnectionEvent::Reply(reply) if reply.body == ReplyBody::Publish => {
+                *answered += 1;
+            }
+            ClientConnectionEvent::Open if !plan.target.is_bare => {}
+            ClientConnectionEvent::Reply(reply)
+                if !matches!(reply.body, ReplyBody::Subscribe(_)) => {}
+            ClientConnectionEvent::Reply(Reply { body: ReplyBody::Subscribe(joined), .. })
                 if position.is_some() =>
             {
                 *is_live = true;
-                tally.joining.record(now.saturating_sub(dialled));
+                totals.joining.record(now.saturating_sub(dialled));
                 let base = position.as_ref().map_or(0, |(_, base)| *base);
-                is_received |= recover(ledger, base, &joined, tally);
+                is_received |= recover(received, base, &joined, totals);
             }
-            LineEvent::Open | LineEvent::Reply(_) => {
-                if let LineEvent::Reply(Reply { body: ReplyBody::Subscribe(joined), .. }) = event
+            ClientConnectionEvent::Open | ClientConnectionEvent::Reply(_) => {
+                if let ClientConnectionEvent::Reply(Reply {
+                    body: ReplyBody::Subscribe(joined),
+                    ..
+                }) = event
                     && plan.deaths > 0.0
                 {
                     *position = Some((joined.epoch, joined.offset));
                 }
                 if !std::mem::replace(is_live, true) {
                     gathering.live += 1;
-                    tally.joining.record(now.saturating_sub(dialled));
+                    totals.joining.record(now.saturating_sub(dialled));
                     if gathering.live % 1000 == 0 {
-                        pipe::say(&Note::Gathered(gathering.live));
+                        process_pipe::send(&ProcessEvent::Connected(gathering.live));
                     }
                 }
             }
@@ -394,24 +419,25 @@ impl Worker {
     }
 
     /// Something is to be read or written by those who publish, or it is time for something.
-    fn handle_voice(&mut self, token: Token) -> Result<(), String> {
+    fn handle_publisher(&mut self, token: Token) -> Result<(), String> {
         match token {
             WAKE | ALARM => Ok(()),
             PUBLISHER => {
-                let Some((line, is_live)) = &mut self.publisher else { return Ok(()) };
-                line.handle(&mut self.desk, |event| match event {
-                    LineEvent::Reply(reply) if reply.body == ReplyBody::Publish => {
+                let Some((connection, is_live)) = &mut self.publisher else { return Ok(()) };
+                connection.handle(&mut self.buffers, |event| match event {
+                    ClientConnectionEvent::Reply(reply) if reply.body == ReplyBody::Publish => {
                         self.answered += 1;
                     }
-                    LineEvent::Reply(reply) => {
+                    ClientConnectionEvent::Reply(reply) => {
                         *is_live |= matches!(reply.body, ReplyBody::Connect(_));
                     }
-                    LineEvent::Open | LineEvent::Stamp(_) => {}
+                    ClientConnectionEvent::Open | ClientConnectionEvent::Delivery(_) => {}
                 })
             }
             Token(index) => {
                 let mut buffer = [0; 4096];
-                self.answered += self.callers[index - CALLERS].handle(&mut buffer)?;
+                self.answered +=
+                    self.api_connections[index - API_CONNECTIONS].handle(&mut buffer)?;
                 Ok(())
             }
         }
@@ -422,15 +448,17 @@ impl Worker {
         if self.plan.streams == 0 {
             return Ok(());
         }
-        let was_pending = self.pace.as_ref().is_some_and(Pace::is_pending);
-        while let Some(planned) = self.pace.as_mut().and_then(|pace| pace.next_due(clock::now())) {
-            let index = (self.tally.published % u64::from(self.plan.streams)) as usize;
+        let was_pending = self.schedule.as_ref().is_some_and(PublishSchedule::is_pending);
+        while let Some(planned) =
+            self.schedule.as_mut().and_then(|schedule| schedule.next_due(clock::now()))
+        {
+            let index = (self.totals.published % u64::from(self.plan.streams)) as usize;
             self.publish(index, planned)?;
-            self.tally.published += 1;
-            self.tally.late.record(clock::now().saturating_sub(planned));
+            self.totals.published += 1;
+            self.totals.late.record(clock::now().saturating_sub(planned));
         }
-        if was_pending && let Some(pace) = &self.pace {
-            let at = pace.next().or(self.run.as_ref().map(|run| run.end));
+        if was_pending && let Some(schedule) = &self.schedule {
+            let at = schedule.next().or(self.run.as_ref().map(|run| run.end));
             if let Some(at) = at {
                 let _late = self.alarm.set(at);
             }
@@ -440,40 +468,45 @@ impl Worker {
 
     fn publish(&mut self, index: usize, planned: u64) -> Result<(), String> {
         let stream = self.plan.first_stream + u32::try_from(index).expect("a plan counts in u32");
-        let stamp = Stamp { stream, number: self.numbers[index], planned };
+        let tag = PublicationTag { stream, number: self.numbers[index], planned };
         self.numbers[index] += 1;
         let mut data = Vec::new();
-        self.plan.payload.write(stamp, &mut self.random, &mut data);
+        self.plan.payload.write(tag, &mut self.random, &mut data);
         let channel = self.plan.target.channel_name(self.plan.channel_of_stream(stream));
-        if !self.callers.is_empty() {
-            let caller = index % self.callers.len();
-            return self.callers[caller].publish(&channel, &data);
+        if !self.api_connections.is_empty() {
+            let api = index % self.api_connections.len();
+            return self.api_connections[api].publish(&channel, &data);
         }
-        let line = match &mut self.publisher {
-            Some((line, _)) => line,
-            None => &mut self.clients[(stream - self.plan.first_client) as usize].line,
+        let connection = match &mut self.publisher {
+            Some((connection, _)) => connection,
+            None => &mut self.clients[(stream - self.plan.first_client) as usize].connection,
         };
         let request =
             Request::Publish(PublishRequest { channel, data: data.into(), ..Default::default() });
-        line.say(Command { id: 3, request })
+        connection.send(Command { id: 3, request })
     }
 }
 
 /// A client is back: takes what it missed, or that it was notified of a gap. Whether there was
 /// anything.
-fn recover(ledger: &mut Ledger, base: u64, joined: &SubscribeResult, tally: &mut Tally) -> bool {
-    tally.joins += 1;
+fn recover(
+    received: &mut ReceivedStreams,
+    base: u64,
+    joined: &SubscribeResult,
+    totals: &mut RunTotals,
+) -> bool {
+    totals.joins += 1;
     if !joined.recovered {
-        tally.refused += 1;
-        ledger.skip(joined.offset.saturating_sub(base));
+        totals.refused += 1;
+        received.skip(joined.offset.saturating_sub(base));
     }
-    let (reader, before) = (StampReader::new(), tally.deliveries);
+    let (reader, before) = (TagReader::new(), totals.deliveries);
     for publication in &joined.publications {
-        if let Some(stamp) = reader.find(&publication.data) {
-            tally.deliveries += u64::from(ledger.take(stamp, &mut tally.faults));
+        if let Some(tag) = reader.find(&publication.data) {
+            totals.deliveries += u64::from(received.take(tag, &mut totals.faults));
         }
     }
-    tally.deliveries > before
+    totals.deliveries > before
 }
 
 /// One of the loopback's addresses, where that is where the server is.

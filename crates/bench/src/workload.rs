@@ -13,14 +13,15 @@ use crate::usage::{UsageError, usage_error};
 use super::arguments::{Arguments, PublishBy, Scenario};
 use super::payload::PayloadSpec;
 use super::plan::{
-    ClientLogin, Load, Plan, RawPlan, RelayPlan, Security, ServerTarget, StormPlan, Voice,
+    ClientLogin, Load, Plan, PublisherPlan, RedisBaselinePlan, Security, SendBaselinePlan,
+    ServerTarget, StormPlan,
 };
-use super::stamp::SIZE_MIN;
+use super::publication_tag::SIZE_MIN;
 use super::transport;
 
 /// What a scenario comes to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Shape {
+pub(crate) struct Workload {
     pub(crate) channels: u32,
     pub(crate) per_channel: u32,
     streams_per_channel: u32,
@@ -30,8 +31,8 @@ pub(crate) struct Shape {
 /// Descriptors of a process that are no clients.
 const DESCRIPTORS_BESIDES: u64 = 64;
 
-impl Shape {
-    pub(crate) fn of(scenario: &Scenario) -> anyhow::Result<Shape> {
+impl Workload {
+    pub(crate) fn of(scenario: &Scenario) -> anyhow::Result<Workload> {
         let given = scenario.arguments();
         let Arguments { connections, subscribers, channels, rate, window, .. } = *given;
         let rate_load = Load::Rate(rate);
@@ -59,7 +60,7 @@ impl Shape {
         if load == Load::Window(0) {
             usage_error!("--window must be above 0");
         }
-        Ok(Shape { channels, per_channel, streams_per_channel, load })
+        Ok(Workload { channels, per_channel, streams_per_channel, load })
     }
 
     pub(crate) fn clients(&self) -> u32 {
@@ -91,7 +92,7 @@ impl Shape {
         &self,
         scenario: &Scenario,
         target: &ServerTarget,
-        voice: &Voice,
+        publisher: &PublisherPlan,
         duration_ms: u64,
     ) -> anyhow::Result<Vec<Plan>> {
         let given = scenario.arguments();
@@ -106,9 +107,9 @@ impl Shape {
             let (first, end) = (bound(worker), bound(worker + 1));
             let streams = self.channels * self.streams_per_channel;
             let is_silent = target.is_bare || self.streams_per_channel == 0;
-            let (first_stream, streams_end) = match voice {
+            let (first_stream, streams_end) = match publisher {
                 _ if is_silent => (0, 0),
-                Voice::Members => (first, end),
+                PublisherPlan::Subscribers => (first, end),
                 _ if by_channel => (first / self.per_channel, end / self.per_channel),
                 _ if worker == 0 => (0, streams),
                 _ => (0, 0),
@@ -122,7 +123,7 @@ impl Shape {
                 streams_per_channel: self.streams_per_channel.max(u32::from(target.is_bare)),
                 first_stream,
                 streams: streams_here,
-                voice: if streams_here > 0 { voice.clone() } else { Voice::Nobody },
+                publisher: if streams_here > 0 { publisher.clone() } else { PublisherPlan::Nobody },
                 load: self.load.part(streams_here, streams.max(1)),
                 deaths: match scenario {
                     Scenario::Jitter(_) => given.deaths / f64::from(workers),
@@ -141,7 +142,7 @@ impl Shape {
 pub(crate) fn storm_plans(
     given: &Arguments,
     target: &ServerTarget,
-    voice: &Voice,
+    publisher: &PublisherPlan,
     duration_ms: u64,
 ) -> anyhow::Result<Vec<StormPlan>> {
     let workers = given.workers.unwrap_or(1).clamp(1, given.channels.min(given.window).max(1));
@@ -157,7 +158,7 @@ pub(crate) fn storm_plans(
             (share(given.channels, worker, workers), share(given.channels, worker + 1, workers));
         StormPlan {
             target: target.clone(),
-            voice: voice.clone(),
+            publisher: publisher.clone(),
             first_channel: first,
             channels: end - first,
             window,
@@ -218,12 +219,15 @@ fn endpoint(given: &Arguments, url: &str) -> anyhow::Result<ServerTarget> {
 }
 
 /// Who publishes.
-pub(crate) fn voice(scenario: &Scenario, target: &ServerTarget) -> anyhow::Result<Voice> {
+pub(crate) fn publisher(
+    scenario: &Scenario,
+    target: &ServerTarget,
+) -> anyhow::Result<PublisherPlan> {
     let given = scenario.arguments();
     let by_default = if given.api_key.is_some() { PublishBy::Api } else { PublishBy::Client };
     match (scenario, given.publish_by.unwrap_or(by_default)) {
-        (Scenario::Idle(_) | Scenario::Raw(_) | Scenario::Relay(_), _) => Ok(Voice::Nobody),
-        (Scenario::Rooms(_), _) => Ok(Voice::Members),
+        (Scenario::Idle(_) | Scenario::Raw(_) | Scenario::Relay(_), _) => Ok(PublisherPlan::Nobody),
+        (Scenario::Rooms(_), _) => Ok(PublisherPlan::Subscribers),
         (Scenario::Storm(_), PublishBy::Client) if given.recover > 0 => {
             usage_error!(
                 "storm publishes what clients recover through the server API: give --api-key"
@@ -231,7 +235,7 @@ pub(crate) fn voice(scenario: &Scenario, target: &ServerTarget) -> anyhow::Resul
         }
         (_, PublishBy::Client) => {
             let url = given.publish_url.as_deref().unwrap_or(&given.url);
-            Ok(Voice::Publisher(Box::new(endpoint(given, url)?)))
+            Ok(PublisherPlan::Client(Box::new(endpoint(given, url)?)))
         }
         (_, PublishBy::Api) => {
             let scheme = if target.security.is_some() { "https" } else { "http" };
@@ -246,13 +250,13 @@ pub(crate) fn voice(scenario: &Scenario, target: &ServerTarget) -> anyhow::Resul
             let key = given.api_key.clone().unwrap_or_default();
             let connections = given.api_connections.clamp(1, 1000);
             let batch = given.batch.clamp(1, 1000);
-            Ok(Voice::Api { address, authority, security, path, key, connections, batch })
+            Ok(PublisherPlan::Api { address, authority, security, path, key, connections, batch })
         }
     }
 }
 
-pub(crate) fn raw_plan(given: &Arguments, duration_ms: u64) -> RawPlan {
-    RawPlan {
+pub(crate) fn raw_plan(given: &Arguments, duration_ms: u64) -> SendBaselinePlan {
+    SendBaselinePlan {
         receivers: given.subscribers,
         rate: given.rate,
         size: given.size.first().copied().unwrap_or(SIZE_MIN),
@@ -263,12 +267,12 @@ pub(crate) fn raw_plan(given: &Arguments, duration_ms: u64) -> RawPlan {
     }
 }
 
-pub(crate) fn relay_plan(given: &Arguments, duration_ms: u64) -> anyhow::Result<RelayPlan> {
+pub(crate) fn relay_plan(given: &Arguments, duration_ms: u64) -> anyhow::Result<RedisBaselinePlan> {
     let Place { address, security, .. } = place(given, &given.url, ["redis", "rediss"])?;
     if security.is_some() {
         usage_error!("relay speaks without TLS: give redis://");
     }
-    Ok(RelayPlan {
+    Ok(RedisBaselinePlan {
         address,
         rate: given.rate,
         size: given.size.first().copied().unwrap_or(SIZE_MIN),

@@ -10,10 +10,10 @@ use clap::Parser;
 use crate::usage::UsageError;
 
 use super::DurationParser;
-use super::arguments::{Mix, Scenario};
-use super::options;
+use super::arguments::{Scenario, ScenarioFile};
 use super::report::Report;
 use super::run;
+use super::scenario_options;
 
 /// One run, as if it stood on a command line.
 #[derive(Debug, Parser)]
@@ -24,7 +24,10 @@ struct Line {
 }
 
 /// Runs everything in the file at the same time.
-pub(crate) fn run_all(mix: &Mix, parse_duration: DurationParser) -> anyhow::Result<Vec<Report>> {
+pub(crate) fn run_all(
+    mix: &ScenarioFile,
+    parse_duration: DurationParser,
+) -> anyhow::Result<Vec<Report>> {
     let file = &mix.file;
     let unread = |error| UsageError(format!("{} cannot be read: {error}", file.display()));
     let text = std::fs::read_to_string(file).map_err(unread)?;
@@ -59,9 +62,12 @@ fn parse(text: &str, url: Option<&str>) -> anyhow::Result<Vec<Scenario>> {
         };
         let mut line = vec![scenario.clone()];
         // What all runs have in common, some may have no use for.
-        let is_used = |name: &str| !options::is_known(name) || options::applies(&scenario, name);
+        let is_used = |name: &str| {
+            !scenario_options::is_known(name) || scenario_options::applies(&scenario, name)
+        };
         let given_url = url.map(|url| ("url".to_owned(), toml::Value::String(url.to_owned())));
-        if let Some((name, value)) = given_url.filter(|(name, _)| options::applies(&scenario, name))
+        if let Some((name, value)) =
+            given_url.filter(|(name, _)| scenario_options::applies(&scenario, name))
         {
             own.insert(name, value);
         }
@@ -71,7 +77,7 @@ fn parse(text: &str, url: Option<&str>) -> anyhow::Result<Vec<Scenario>> {
             if ["json", "html"].contains(&name.as_str()) {
                 bail!("run {number} ({scenario}): {name} belongs on the command line");
             }
-            if options::is_known(&name) && !options::applies(&scenario, &name) {
+            if scenario_options::is_known(&name) && !scenario_options::applies(&scenario, &name) {
                 bail!("run {number} ({scenario}): it has no use for {name}");
             }
             line.push(format!("--{}={}", name.replace('_', "-"), plain(value)));

@@ -15,90 +15,91 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::clock::{self, Alarm};
-use super::gauge::Processor;
-use super::ledger::Ledger;
-use super::pace::Pace;
-use super::pipe;
-use super::plan::{GeneratorCommand, Note, RelayPlan};
-use super::stamp::{Stamp, StampReader};
-use super::tally::Tally;
+use super::plan::{GeneratorCommand, ProcessEvent, RedisBaselinePlan};
+use super::process_pipe;
+use super::process_usage::CpuTime;
+use super::publication_tag::{PublicationTag, TagReader};
+use super::publish_schedule::PublishSchedule;
+use super::received_streams::ReceivedStreams;
+use super::run_totals::RunTotals;
 
 const WAKE: Token = Token(0);
 const ALARM: Token = Token(1);
-const SPEAKER: Token = Token(2);
-const LISTENER: Token = Token(3);
+const PUBLISHER: Token = Token(2);
+const SUBSCRIBER: Token = Token(3);
 
 /// Without a delivery for so long, what is missing is lost.
 const PATIENCE_NS: u64 = 3_000_000_000;
 
 /// Runs such a process.
-pub(crate) fn relay() -> anyhow::Result<()> {
-    let plan: RelayPlan = pipe::receive()?.context("there is no plan")?;
-    let mut relay = match Relay::new(plan) {
+pub(crate) fn run() -> anyhow::Result<()> {
+    let plan: RedisBaselinePlan = process_pipe::receive()?.context("there is no plan")?;
+    let mut relay = match RedisBaseline::new(plan) {
         Ok(relay) => relay,
         Err(error) => {
-            pipe::say(&Note::Failed(format!("{error:#}")));
-            pipe::say(&Note::Result(Box::default()));
+            process_pipe::send(&ProcessEvent::Failed(format!("{error:#}")));
+            process_pipe::send(&ProcessEvent::Result(Box::default()));
             return Ok(());
         }
     };
-    pipe::say(&Note::Ready);
+    process_pipe::send(&ProcessEvent::Ready);
     if let Err(error) = relay.run() {
-        pipe::say(&Note::Failed(format!("{error:#}")));
+        process_pipe::send(&ProcessEvent::Failed(format!("{error:#}")));
     }
     relay.report();
     Ok(())
 }
 
-struct Relay {
-    plan: RelayPlan,
+struct RedisBaseline {
+    plan: RedisBaselinePlan,
     poll: Poll,
     alarm: Alarm,
-    orders: Receiver<GeneratorCommand>,
-    speaker: TcpStream,
-    listener: TcpStream,
+    commands: Receiver<GeneratorCommand>,
+    publisher: TcpStream,
+    subscriber: TcpStream,
     /// What came and is not a whole message yet.
     pending: Vec<u8>,
     message_length: usize,
-    reader: StampReader,
-    ledger: Ledger,
-    tally: Tally,
+    reader: TagReader,
+    received: ReceivedStreams,
+    totals: RunTotals,
     run: Option<Run>,
     expected: Option<u64>,
 }
 
 /// What is known since the start.
 struct Run {
-    pace: Pace,
+    schedule: PublishSchedule,
     begin: u64,
     end: u64,
-    processor: Processor,
+    cpu_time: CpuTime,
     last_delivery: u64,
     next_sample: u64,
     is_published: bool,
 }
 
-impl Relay {
-    fn new(plan: RelayPlan) -> anyhow::Result<Relay> {
+impl RedisBaseline {
+    fn new(plan: RedisBaselinePlan) -> anyhow::Result<RedisBaseline> {
         let poll = Poll::new()?;
-        let orders = pipe::orders(Waker::new(poll.registry(), WAKE)?);
+        let commands = process_pipe::commands(Waker::new(poll.registry(), WAKE)?);
         let alarm = Alarm::new(poll.registry(), ALARM)?;
-        let mut speaker = ready(connect(plan.address)?)?;
-        let mut listener = subscribe(&plan)?;
-        poll.registry().register(&mut speaker, SPEAKER, Interest::READABLE)?;
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let message = command(&["message", &plan.channel, &payload(&plan, Stamp::default())]);
-        Ok(Relay {
+        let mut publisher = ready(connect(plan.address)?)?;
+        let mut subscriber = subscribe(&plan)?;
+        poll.registry().register(&mut publisher, PUBLISHER, Interest::READABLE)?;
+        poll.registry().register(&mut subscriber, SUBSCRIBER, Interest::READABLE)?;
+        let message =
+            command(&["message", &plan.channel, &payload(&plan, PublicationTag::default())]);
+        Ok(RedisBaseline {
             poll,
             alarm,
-            orders,
-            speaker,
-            listener,
+            commands,
+            publisher,
+            subscriber,
             pending: Vec::new(),
             message_length: message.len(),
-            reader: StampReader::new(),
-            ledger: Ledger::new(0, 1),
-            tally: Tally::default(),
+            reader: TagReader::new(),
+            received: ReceivedStreams::new(0, 1),
+            totals: RunTotals::default(),
             run: None,
             expected: None,
             plan,
@@ -115,8 +116,8 @@ impl Relay {
             }
             for event in &events {
                 match event.token() {
-                    LISTENER => self.receive()?,
-                    SPEAKER => self.read_answers()?,
+                    SUBSCRIBER => self.receive()?,
+                    PUBLISHER => self.read_answers()?,
                     _ => {}
                 }
             }
@@ -125,10 +126,10 @@ impl Relay {
         Ok(())
     }
 
-    /// Orders, samples and what follows from the time; whether nothing more is to come.
+    /// Commands, samples and what follows from the time; whether nothing more is to come.
     fn is_over(&mut self) -> bool {
         loop {
-            match self.orders.try_recv() {
+            match self.commands.try_recv() {
                 Ok(GeneratorCommand::Go(at)) => self.begin(at),
                 Ok(GeneratorCommand::Expect(streams)) => {
                     self.expected = Some(streams.iter().map(|(_, number)| number).sum());
@@ -140,26 +141,26 @@ impl Relay {
         let now = clock::now();
         let Some(run) = &mut self.run else { return false };
         if now >= run.next_sample {
-            let (deliveries, published) = (self.tally.deliveries, self.tally.published);
-            pipe::say(&Note::Sample { deliveries, published });
+            let (deliveries, published) = (self.totals.deliveries, self.totals.published);
+            process_pipe::send(&ProcessEvent::Sample { deliveries, published });
             run.next_sample = now + self.plan.sample_ms * 1_000_000;
         }
         if now >= run.end && !run.is_published {
             run.is_published = true;
-            pipe::say(&Note::Published(vec![(0, self.tally.published)]));
+            process_pipe::send(&ProcessEvent::Published(vec![(0, self.totals.published)]));
         }
         let Some(expected) = self.expected else { return false };
         let is_patient = now < run.last_delivery.max(run.end) + PATIENCE_NS;
-        !is_patient || self.ledger.is_complete(|_| expected)
+        !is_patient || self.received.is_complete(|_| expected)
     }
 
     fn begin(&mut self, begin: u64) {
         let end = begin + self.plan.duration_ms * 1_000_000;
         self.run = Some(Run {
-            pace: Pace::open(begin, end, self.plan.rate),
+            schedule: PublishSchedule::open(begin, end, self.plan.rate),
             begin,
             end,
-            processor: Processor::of("self").unwrap_or_default(),
+            cpu_time: CpuTime::of("self").unwrap_or_default(),
             last_delivery: 0,
             next_sample: 0,
             is_published: false,
@@ -171,38 +172,38 @@ impl Relay {
     /// Publishes everything whose time has come, and sets the alarm for the next.
     fn publish_due(&mut self) -> anyhow::Result<()> {
         let Some(run) = &mut self.run else { return Ok(()) };
-        while let Some(planned) = run.pace.next_due(clock::now()) {
-            let stamp = Stamp { stream: 0, number: self.tally.published, planned };
-            let words = ["PUBLISH", &self.plan.channel, &payload(&self.plan, stamp)];
+        while let Some(planned) = run.schedule.next_due(clock::now()) {
+            let tag = PublicationTag { stream: 0, number: self.totals.published, planned };
+            let words = ["PUBLISH", &self.plan.channel, &payload(&self.plan, tag)];
             let bytes = command(&words);
             // A socket that takes only a part is far behind the planned rate.
-            if self.speaker.write(&bytes).context("Redis is gone")? < bytes.len() {
+            if self.publisher.write(&bytes).context("Redis is gone")? < bytes.len() {
                 bail!("Redis is too slow for the planned rate");
             }
-            self.tally.published += 1;
-            self.tally.late.record(clock::now().saturating_sub(planned));
+            self.totals.published += 1;
+            self.totals.late.record(clock::now().saturating_sub(planned));
         }
-        let _late = self.alarm.set(run.pace.next().unwrap_or(run.end));
+        let _late = self.alarm.set(run.schedule.next().unwrap_or(run.end));
         Ok(())
     }
 
     /// Takes the messages that came.
     fn receive(&mut self) -> anyhow::Result<()> {
         let mut buffer = [0; 65_536];
-        while let Some(count) = read(&mut self.listener, &mut buffer)? {
+        while let Some(count) = read(&mut self.subscriber, &mut buffer)? {
             let now = clock::now();
             self.pending.extend_from_slice(&buffer[..count]);
-            self.tally.bytes += count as u64;
+            self.totals.bytes += count as u64;
             let whole = self.pending.len() / self.message_length * self.message_length;
             for message in self.pending[..whole].chunks_exact(self.message_length) {
-                let stamp = self.reader.find(message).context("a message without a stamp")?;
-                if !self.ledger.take(stamp, &mut self.tally.faults) {
+                let tag = self.reader.find(message).context("a message without a stamp")?;
+                if !self.received.take(tag, &mut self.totals.faults) {
                     continue;
                 }
-                self.tally.deliveries += 1;
-                let latency = now.saturating_sub(stamp.planned);
-                self.tally.latency.record(latency);
-                self.tally.last.record(latency);
+                self.totals.deliveries += 1;
+                let latency = now.saturating_sub(tag.planned);
+                self.totals.latency.record(latency);
+                self.totals.last.record(latency);
             }
             self.pending.drain(..whole);
             if let Some(run) = &mut self.run {
@@ -215,7 +216,7 @@ impl Relay {
     /// Answers to PUBLISH are counts of receivers.
     fn read_answers(&mut self) -> anyhow::Result<()> {
         let mut buffer = [0; 4096];
-        while let Some(count) = read(&mut self.speaker, &mut buffer)? {
+        while let Some(count) = read(&mut self.publisher, &mut buffer)? {
             if buffer[..count].contains(&b'-') {
                 bail!("Redis refuses: {}", String::from_utf8_lossy(&buffer[..count]).trim());
             }
@@ -223,17 +224,17 @@ impl Relay {
         Ok(())
     }
 
-    /// The last word.
+    /// Sends the result.
     fn report(&mut self) {
         let expected = self.expected.unwrap_or_default();
-        self.tally.faults.lost += self.ledger.lost(|_| expected);
+        self.totals.faults.lost += self.received.lost(|_| expected);
         if let Some(run) = &self.run {
-            let spent = Processor::of("self").unwrap_or_default().since(run.processor);
-            self.tally.processor_ns = spent.total_ns as u64;
-            self.tally.pressed_most_ns = (spent.total_ns + spent.waited_ns) as u64;
-            self.tally.took_ns = run.last_delivery.saturating_sub(run.begin);
+            let spent = CpuTime::of("self").unwrap_or_default().since(run.cpu_time);
+            self.totals.processor_ns = spent.total_ns as u64;
+            self.totals.pressed_most_ns = (spent.total_ns + spent.waited_ns) as u64;
+            self.totals.took_ns = run.last_delivery.saturating_sub(run.begin);
         }
-        pipe::say(&Note::Result(Box::new(std::mem::take(&mut self.tally))));
+        process_pipe::send(&ProcessEvent::Result(Box::new(std::mem::take(&mut self.totals))));
     }
 }
 
@@ -251,7 +252,7 @@ fn ready(stream: std::net::TcpStream) -> anyhow::Result<TcpStream> {
 }
 
 /// A connection that is subscribed.
-fn subscribe(plan: &RelayPlan) -> anyhow::Result<TcpStream> {
+fn subscribe(plan: &RedisBaselinePlan) -> anyhow::Result<TcpStream> {
     let mut stream = connect(plan.address)?;
     stream.write_all(&command(&["SUBSCRIBE", &plan.channel]))?;
     let (channel, length) = (&plan.channel, plan.channel.len());
@@ -281,9 +282,9 @@ fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<Option<usiz
 }
 
 /// All payloads have the same length, and so have the messages.
-fn payload(plan: &RelayPlan, stamp: Stamp) -> String {
+fn payload(plan: &RedisBaselinePlan, tag: PublicationTag) -> String {
     let mut data = Vec::new();
-    stamp.write(plan.size, &mut data);
+    tag.write(plan.size, &mut data);
     String::from_utf8(data).expect("a stamp is text")
 }
 

@@ -1,13 +1,13 @@
 //! What a publication of the generator carries: which one it is, and when it was to be sent. It
 //! stands in the payload as a JSON string, so that both codecs carry the same bytes.
 //!
-//! Invariant: a stamp is found by its mark wherever it stands, and reads as it was written.
+//! Invariant: a tag is found by its mark wherever it stands, and reads as it was written.
 
 use memchr::memmem::Finder;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub(crate) struct PublicationTag {
     pub(crate) stream: u32,
     /// Number within the stream, from 0.
     pub(crate) number: u64,
@@ -21,10 +21,10 @@ const DIGITS: usize = 8 + 12 + 16;
 /// Bytes of the smallest payload.
 pub(crate) const SIZE_MIN: u32 = (MARK.len() + DIGITS + 2) as u32;
 
-impl Stamp {
+impl PublicationTag {
     /// Appends a payload of so many bytes.
     pub(crate) fn write(self, size: u32, out: &mut Vec<u8>) {
-        let Stamp { stream, number, planned } = self;
+        let PublicationTag { stream, number, planned } = self;
         let end = out.len() + size.max(SIZE_MIN) as usize;
         out.push(b'"');
         out.extend_from_slice(MARK);
@@ -34,19 +34,19 @@ impl Stamp {
     }
 }
 
-/// Finds stamps.
-pub(crate) struct StampReader(Finder<'static>);
+/// Finds tags.
+pub(crate) struct TagReader(Finder<'static>);
 
-impl StampReader {
-    pub(crate) fn new() -> StampReader {
-        StampReader(Finder::new(MARK))
+impl TagReader {
+    pub(crate) fn new() -> TagReader {
+        TagReader(Finder::new(MARK))
     }
 
-    /// The first stamp in these bytes.
-    pub(crate) fn find(&self, bytes: &[u8]) -> Option<Stamp> {
+    /// The first tag in these bytes.
+    pub(crate) fn find(&self, bytes: &[u8]) -> Option<PublicationTag> {
         let digits = self.0.find(bytes)? + MARK.len();
         let digits = bytes.get(digits..digits + DIGITS)?;
-        Some(Stamp {
+        Some(PublicationTag {
             stream: u32::try_from(hexadecimal(&digits[..8])?).ok()?,
             number: hexadecimal(&digits[8..20])?,
             planned: hexadecimal(&digits[20..])?,
@@ -67,15 +67,15 @@ mod tests {
 
     #[test]
     fn a_stamp_reads_as_it_was_written() {
-        let stamp = Stamp { stream: 7, number: 1 << 40, planned: u64::MAX };
+        let tag = PublicationTag { stream: 7, number: 1 << 40, planned: u64::MAX };
         for size in [0, SIZE_MIN, 128] {
             let mut payload = b"{\"data\":".to_vec();
-            stamp.write(size, &mut payload);
+            tag.write(size, &mut payload);
             assert_eq!(payload.len() - 8, size.max(SIZE_MIN) as usize);
             assert!(wire::protocol::is_json(&payload[8..]));
-            assert_eq!(StampReader::new().find(&payload), Some(stamp));
+            assert_eq!(TagReader::new().find(&payload), Some(tag));
             payload.truncate(30);
-            assert_eq!(StampReader::new().find(&payload), None);
+            assert_eq!(TagReader::new().find(&payload), None);
         }
     }
 }

@@ -8,9 +8,9 @@ use mio::Waker;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::plan::{GeneratorCommand, Note};
+use super::plan::{GeneratorCommand, ProcessEvent};
 
-/// The next word of the command; `None` when it is gone.
+/// The next message of the command; `None` when it is gone.
 pub(crate) fn receive<T: DeserializeOwned>() -> anyhow::Result<Option<T>> {
     let mut line = String::new();
     match std::io::stdin().lock().read_line(&mut line)? {
@@ -19,27 +19,27 @@ pub(crate) fn receive<T: DeserializeOwned>() -> anyhow::Result<Option<T>> {
     }
 }
 
-/// The orders of the command, each of which wakes the poller; they end when the command is gone.
-pub(crate) fn orders(waker: Waker) -> Receiver<GeneratorCommand> {
-    let (sender, orders) = channel();
+/// What the command sends, each of which wakes the poller; they end when the command is gone.
+pub(crate) fn commands(waker: Waker) -> Receiver<GeneratorCommand> {
+    let (sender, commands) = channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            let Ok(order) = serde_json::from_str(&line) else { break };
-            let _ended = sender.send(order);
+            let Ok(command) = serde_json::from_str(&line) else { break };
+            let _ended = sender.send(command);
             let _ended = waker.wake();
         }
         drop(sender);
         let _ended = waker.wake();
     });
-    orders
+    commands
 }
 
-/// Says something to the command; when that is gone, its next word will be missing.
-pub(crate) fn say(note: &Note) {
+/// Reports an event to the command. When that is gone, its next message will be missing.
+pub(crate) fn send(event: &ProcessEvent) {
     let mut out = std::io::stdout().lock();
-    let _gone = writeln!(out, "{}", line(note)).and_then(|()| out.flush());
+    let _gone = writeln!(out, "{}", line(event)).and_then(|()| out.flush());
 }
 
-pub(crate) fn line(word: &impl Serialize) -> String {
-    serde_json::to_string(word).expect("plans and notes are JSON")
+pub(crate) fn line(message: &impl Serialize) -> String {
+    serde_json::to_string(message).expect("plans and events are JSON")
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 
 /// Processor time of a process so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Processor {
+pub(crate) struct CpuTime {
     pub(crate) total_ns: u64,
     /// Time for which it could have run, but others did.
     waited_ns: u64,
@@ -17,16 +17,16 @@ pub(crate) struct Processor {
 
 /// Processor time between two readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Spent {
+pub(crate) struct CpuUsage {
     pub(crate) total_ns: f64,
     pub(crate) waited_ns: f64,
     pub(crate) user_ns: f64,
     pub(crate) system_ns: f64,
 }
 
-impl Processor {
+impl CpuTime {
     /// Reads it; `self` and a number are processes.
-    pub(crate) fn of(process: &str) -> anyhow::Result<Processor> {
+    pub(crate) fn of(process: &str) -> anyhow::Result<CpuTime> {
         let folder = format!("/proc/{process}");
         let gone = || format!("there is no process {process}");
         let stat = std::fs::read_to_string(format!("{folder}/stat")).with_context(gone)?;
@@ -47,17 +47,17 @@ impl Processor {
         if total_ns == 0 {
             bail!("the kernel says nothing of the processor time of process {process}");
         }
-        Ok(Processor { total_ns, waited_ns, user_ticks, system_ticks })
+        Ok(CpuTime { total_ns, waited_ns, user_ticks, system_ticks })
     }
 
-    pub(crate) fn since(self, before: Processor) -> Spent {
+    pub(crate) fn since(self, before: CpuTime) -> CpuUsage {
         let total_ns = self.total_ns.saturating_sub(before.total_ns) as f64;
         let user = self.user_ticks.saturating_sub(before.user_ticks) as f64;
         let system = self.system_ticks.saturating_sub(before.system_ticks) as f64;
         let user_part = if user + system > 0.0 { user / (user + system) } else { 0.0 };
         let user_ns = total_ns * user_part;
         let waited_ns = self.waited_ns.saturating_sub(before.waited_ns) as f64;
-        Spent { total_ns, waited_ns, user_ns, system_ns: total_ns - user_ns }
+        CpuUsage { total_ns, waited_ns, user_ns, system_ns: total_ns - user_ns }
     }
 }
 
@@ -76,15 +76,15 @@ mod tests {
 
     #[test]
     fn a_process_knows_what_it_costs() {
-        let before = Processor::of("self").unwrap();
+        let before = CpuTime::of("self").unwrap();
         let spent = loop {
-            let spent = Processor::of("self").unwrap().since(before);
+            let spent = CpuTime::of("self").unwrap().since(before);
             if spent.total_ns > 30_000_000.0 {
                 break spent;
             }
         };
         assert!((spent.user_ns + spent.system_ns - spent.total_ns).abs() < 1.0);
         assert!(memory("self").unwrap() > 1 << 20);
-        assert!(Processor::of("0").is_err());
+        assert!(CpuTime::of("0").is_err());
     }
 }

@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Tally {
+pub(crate) struct RunTotals {
     pub(crate) deliveries: u64,
     /// Bytes received while it ran.
     pub(crate) bytes: u64,
     pub(crate) published: u64,
     pub(crate) faults: Faults,
     /// From the planned time of sending to each delivery.
-    pub(crate) latency: Times,
+    pub(crate) latency: LatencyHistogram,
     /// From the planned time of sending to the last delivery.
-    pub(crate) last: Times,
+    pub(crate) last: LatencyHistogram,
     /// From the planned time of sending to the sending.
-    pub(crate) late: Times,
+    pub(crate) late: LatencyHistogram,
     /// From dialling to the live subscription.
-    pub(crate) joining: Times,
+    pub(crate) joining: LatencyHistogram,
     /// Joins after the start.
     pub(crate) joins: u64,
     /// Joins that were answered with `recovered: false`.
@@ -46,15 +46,15 @@ pub(crate) struct Faults {
 /// A histogram of nanoseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
-pub(crate) struct Times(Histogram<u64>);
+pub(crate) struct LatencyHistogram(Histogram<u64>);
 
 /// Longest time that is recorded exactly: a quarter of an hour.
 const TIME_MAX_NS: u64 = 900_000_000_000;
 /// Decimal digits that hold.
 const PRECISION: u8 = 3;
 
-impl Tally {
-    pub(crate) fn add(&mut self, other: &Tally) {
+impl RunTotals {
+    pub(crate) fn add(&mut self, other: &RunTotals) {
         self.deliveries += other.deliveries;
         self.bytes += other.bytes;
         self.published += other.published;
@@ -84,7 +84,7 @@ impl Faults {
     }
 }
 
-impl Times {
+impl LatencyHistogram {
     pub(crate) fn record(&mut self, nanoseconds: u64) {
         self.record_many(nanoseconds, 1);
     }
@@ -93,7 +93,7 @@ impl Times {
         self.0.saturating_record_n(nanoseconds.max(1), count);
     }
 
-    fn add(&mut self, other: &Times) {
+    fn add(&mut self, other: &LatencyHistogram) {
         self.0.add(&other.0).expect("the bounds are the same");
     }
 
@@ -118,15 +118,17 @@ impl Times {
     }
 }
 
-impl Default for Times {
-    fn default() -> Times {
-        Times(Histogram::new_with_bounds(1, TIME_MAX_NS, PRECISION).expect("the bounds are valid"))
+impl Default for LatencyHistogram {
+    fn default() -> LatencyHistogram {
+        LatencyHistogram(
+            Histogram::new_with_bounds(1, TIME_MAX_NS, PRECISION).expect("the bounds are valid"),
+        )
     }
 }
 
-impl From<Vec<(u64, u64)>> for Times {
-    fn from(counts: Vec<(u64, u64)>) -> Times {
-        let mut times = Times::default();
+impl From<Vec<(u64, u64)>> for LatencyHistogram {
+    fn from(counts: Vec<(u64, u64)>) -> LatencyHistogram {
+        let mut times = LatencyHistogram::default();
         for (value, count) in counts {
             times.record_many(value, count);
         }
@@ -134,8 +136,8 @@ impl From<Vec<(u64, u64)>> for Times {
     }
 }
 
-impl From<Times> for Vec<(u64, u64)> {
-    fn from(times: Times) -> Vec<(u64, u64)> {
+impl From<LatencyHistogram> for Vec<(u64, u64)> {
+    fn from(times: LatencyHistogram) -> Vec<(u64, u64)> {
         let values = times.0.iter_recorded();
         values.map(|value| (value.value_iterated_to(), value.count_at_value())).collect()
     }
@@ -147,13 +149,13 @@ mod tests {
 
     #[test]
     fn a_tally_survives_its_way_and_adds_up() {
-        let mut tally = Tally { deliveries: 3, ..Tally::default() };
+        let mut totals = RunTotals { deliveries: 3, ..RunTotals::default() };
         for time in [1_000, 2_000_000, 2 * TIME_MAX_NS] {
-            tally.latency.record(time);
+            totals.latency.record(time);
         }
-        let text = serde_json::to_string(&tally).unwrap();
-        let mut sum: Tally = serde_json::from_str(&text).unwrap();
-        sum.add(&tally);
+        let text = serde_json::to_string(&totals).unwrap();
+        let mut sum: RunTotals = serde_json::from_str(&text).unwrap();
+        sum.add(&totals);
         assert_eq!((sum.deliveries, sum.latency.count()), (6, 6));
         let median = sum.latency.quantile_us(0.5);
         assert!((1_990.0..2_010.0).contains(&median), "{median}");

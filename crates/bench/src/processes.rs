@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::pipe;
-use super::plan::{GeneratorCommand, Note};
+use super::plan::{GeneratorCommand, ProcessEvent};
+use super::process_pipe;
 
 /// The hidden command with which the load tool starts its processes; its argument is a
 /// [`ProcessKind`].
@@ -42,16 +42,16 @@ impl ProcessKind {
 }
 
 /// See the module.
-pub(crate) struct Crew {
-    members: Vec<Child>,
-    sender: Sender<(usize, Note)>,
-    notes: Receiver<(usize, Note)>,
+pub(crate) struct Processes {
+    children: Vec<Child>,
+    sender: Sender<(usize, ProcessEvent)>,
+    events: Receiver<(usize, ProcessEvent)>,
 }
 
-impl Crew {
-    pub(crate) fn new() -> Crew {
-        let (sender, notes) = channel();
-        Crew { members: Vec::new(), sender, notes }
+impl Processes {
+    pub(crate) fn new() -> Processes {
+        let (sender, events) = channel();
+        Processes { children: Vec::new(), sender, events }
     }
 
     /// Starts a process of this kind with its plan.
@@ -66,21 +66,21 @@ impl Crew {
             .stdout(Stdio::piped())
             .spawn()
             .context("a process of the generator cannot be started")?;
-        let (index, process) = (self.members.len(), child.id());
+        let (index, process) = (self.children.len(), child.id());
         let out = child.stdout.take().expect("it is a pipe");
         let sender = self.sender.clone();
-        self.members.push(child);
+        self.children.push(child);
         std::thread::spawn(move || {
             let mut is_done = false;
             for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let Ok(note) = serde_json::from_str(&line) else { break };
-                is_done |= matches!(note, Note::Result(_));
-                let _ended = sender.send((index, note));
+                let Ok(event) = serde_json::from_str(&line) else { break };
+                is_done |= matches!(event, ProcessEvent::Result(_));
+                let _ended = sender.send((index, event));
             }
             if !is_done {
                 let failure = "a process of the generator ended early".to_owned();
-                let _ended = sender.send((index, Note::Failed(failure)));
-                let _ended = sender.send((index, Note::Result(Box::default())));
+                let _ended = sender.send((index, ProcessEvent::Failed(failure)));
+                let _ended = sender.send((index, ProcessEvent::Result(Box::default())));
             }
         });
         self.send(index, plan);
@@ -88,33 +88,33 @@ impl Crew {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.members.len()
+        self.children.len()
     }
 
-    fn send(&mut self, index: usize, word: &impl Serialize) {
-        if let Some(pipe) = &mut self.members[index].stdin {
+    fn send(&mut self, index: usize, message: &impl Serialize) {
+        if let Some(pipe) = &mut self.children[index].stdin {
             // The end of a process is reported by its reader.
-            let _gone = writeln!(pipe, "{}", pipe::line(word));
+            let _gone = writeln!(pipe, "{}", process_pipe::line(message));
         }
     }
 
-    pub(crate) fn send_all(&mut self, order: &GeneratorCommand) {
-        (0..self.members.len()).for_each(|index| self.send(index, order));
+    pub(crate) fn send_all(&mut self, command: &GeneratorCommand) {
+        (0..self.children.len()).for_each(|index| self.send(index, command));
     }
 
-    /// The next note, if there is one soon.
-    pub(crate) fn receive(&self, patience: Duration) -> Option<(usize, Note)> {
-        self.notes.recv_timeout(patience).ok()
+    /// The next event, if there is one soon.
+    pub(crate) fn receive(&self, patience: Duration) -> Option<(usize, ProcessEvent)> {
+        self.events.recv_timeout(patience).ok()
     }
 }
 
-impl Drop for Crew {
+impl Drop for Processes {
     fn drop(&mut self) {
-        for member in &mut self.members {
-            drop(member.stdin.take());
+        for child in &mut self.children {
+            drop(child.stdin.take());
             // It may be in the middle of something, or have ended by itself.
-            let _ended = member.kill();
-            let _waited = member.wait();
+            let _ended = child.kill();
+            let _waited = child.wait();
         }
     }
 }

@@ -15,14 +15,14 @@ use wire::websocket::encoder::{self, FrameKind};
 use wire::websocket::handshake::{self, RequestHead};
 
 use super::clock;
-use super::pipe;
-use super::plan::{GeneratorCommand, Note, RawPlan};
-use super::stamp::Stamp;
-use super::tally::Tally;
+use super::plan::{GeneratorCommand, ProcessEvent, SendBaselinePlan};
+use super::process_pipe;
+use super::publication_tag::PublicationTag;
+use super::run_totals::RunTotals;
 
 /// Runs such a process.
-pub(crate) fn raw() -> anyhow::Result<()> {
-    let plan: RawPlan = pipe::receive()?.context("there is no plan")?;
+pub(crate) fn run() -> anyhow::Result<()> {
+    let plan: SendBaselinePlan = process_pipe::receive()?.context("there is no plan")?;
     if let Some(core) = plan.core {
         let mut cores = CpuSet::new();
         cores.set(core as usize);
@@ -30,26 +30,29 @@ pub(crate) fn raw() -> anyhow::Result<()> {
     }
     rlimit::increase_nofile_limit(u64::MAX)?;
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
-    pipe::say(&Note::Listening(listener.local_addr()?));
+    process_pipe::send(&ProcessEvent::Listening(listener.local_addr()?));
     let mut receivers = Vec::new();
     for _ in 0..plan.receivers {
         receivers.push(accept(&listener)?);
     }
-    pipe::say(&Note::Ready);
-    let Some(GeneratorCommand::Go(begin)) = pipe::receive()? else { return Ok(()) };
+    process_pipe::send(&ProcessEvent::Ready);
+    let Some(GeneratorCommand::Go(begin)) = process_pipe::receive()? else { return Ok(()) };
     let (number, fault) = send(&plan, begin, &mut receivers);
     if let Some(fault) = fault {
-        pipe::say(&Note::Failed(fault));
+        process_pipe::send(&ProcessEvent::Failed(fault));
     }
-    pipe::say(&Note::Published(vec![(0, number)]));
-    pipe::say(&Note::Result(Box::new(Tally { published: number, ..Tally::default() })));
+    process_pipe::send(&ProcessEvent::Published(vec![(0, number)]));
+    process_pipe::send(&ProcessEvent::Result(Box::new(RunTotals {
+        published: number,
+        ..RunTotals::default()
+    })));
     // The sockets stay open until the receivers have everything.
-    while pipe::receive::<GeneratorCommand>()?.is_some() {}
+    while process_pipe::receive::<GeneratorCommand>()?.is_some() {}
     Ok(())
 }
 
 /// The loop; gives how many messages went out, and what broke.
-fn send(plan: &RawPlan, begin: u64, receivers: &mut [TcpStream]) -> (u64, Option<String>) {
+fn send(plan: &SendBaselinePlan, begin: u64, receivers: &mut [TcpStream]) -> (u64, Option<String>) {
     let end = begin + plan.duration_ms * 1_000_000;
     for number in 0.. {
         let mut now = clock::now();
@@ -64,7 +67,7 @@ fn send(plan: &RawPlan, begin: u64, receivers: &mut [TcpStream]) -> (u64, Option
             std::thread::sleep(Duration::from_nanos(planned - now));
             now = clock::now();
         }
-        let frame = frame(plan, Stamp { stream: 0, number, planned });
+        let frame = frame(plan, PublicationTag { stream: 0, number, planned });
         for receiver in &mut *receivers {
             if let Err(error) = receiver.write_all(&frame) {
                 return (number, Some(format!("a receiver is gone: {error}")));
@@ -75,9 +78,9 @@ fn send(plan: &RawPlan, begin: u64, receivers: &mut [TcpStream]) -> (u64, Option
 }
 
 /// What a server sends for a publication.
-fn frame(plan: &RawPlan, stamp: Stamp) -> bytes::Bytes {
+fn frame(plan: &SendBaselinePlan, tag: PublicationTag) -> bytes::Bytes {
     let mut data = Vec::new();
-    stamp.write(plan.size, &mut data);
+    tag.write(plan.size, &mut data);
     // As long as what the server sends: it says when it took the publication.
     let time = 1_700_000_000_000;
     let publication = Publication { data: data.into(), time, ..Publication::default() };

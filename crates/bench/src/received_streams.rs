@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use super::stamp::Stamp;
-use super::tally::Faults;
+use super::publication_tag::PublicationTag;
+use super::run_totals::Faults;
 
 /// See the module.
-pub(crate) struct Ledger {
+pub(crate) struct ReceivedStreams {
     first_stream: u32,
     streams: Box<[Stream]>,
 }
@@ -25,9 +25,9 @@ struct Stream {
 /// Holes that are kept for each stream; beyond them the oldest are lost for good.
 const MISSING_MAX: usize = 100_000;
 
-impl Ledger {
-    pub(crate) fn new(first_stream: u32, streams: u32) -> Ledger {
-        Ledger { first_stream, streams: (0..streams).map(|_| Stream::default()).collect() }
+impl ReceivedStreams {
+    pub(crate) fn new(first_stream: u32, streams: u32) -> ReceivedStreams {
+        ReceivedStreams { first_stream, streams: (0..streams).map(|_| Stream::default()).collect() }
     }
 
     /// The number that comes next in its only stream.
@@ -43,29 +43,29 @@ impl Ledger {
     }
 
     /// Takes a delivery; `true` when it is new.
-    pub(crate) fn take(&mut self, stamp: Stamp, faults: &mut Faults) -> bool {
-        let index = stamp.stream.checked_sub(self.first_stream).map(|index| index as usize);
+    pub(crate) fn take(&mut self, tag: PublicationTag, faults: &mut Faults) -> bool {
+        let index = tag.stream.checked_sub(self.first_stream).map(|index| index as usize);
         let Some(stream) = index.and_then(|index| self.streams.get_mut(index)) else {
             faults.misrouted += 1;
             return false;
         };
-        if stamp.number == stream.next {
+        if tag.number == stream.next {
             stream.next += 1;
             return true;
         }
-        if stamp.number > stream.next {
+        if tag.number > stream.next {
             let missing = &mut stream.missing;
-            let from = stream.next.max(stamp.number.saturating_sub(MISSING_MAX as u64));
+            let from = stream.next.max(tag.number.saturating_sub(MISSING_MAX as u64));
             faults.lost += from - stream.next;
-            missing.extend(from..stamp.number);
+            missing.extend(from..tag.number);
             while missing.len() > MISSING_MAX {
                 missing.pop_first();
                 faults.lost += 1;
             }
-            stream.next = stamp.number + 1;
+            stream.next = tag.number + 1;
             return true;
         }
-        let was_missing = stream.missing.remove(&stamp.number);
+        let was_missing = stream.missing.remove(&tag.number);
         match was_missing {
             true => faults.out_of_order += 1,
             false => faults.duplicate += 1,
@@ -94,23 +94,23 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn take(ledger: &mut Ledger, faults: &mut Faults, stream: u32, number: u64) -> bool {
-        ledger.take(Stamp { stream, number, planned: 0 }, faults)
+    fn take(received: &mut ReceivedStreams, faults: &mut Faults, stream: u32, number: u64) -> bool {
+        received.take(PublicationTag { stream, number, planned: 0 }, faults)
     }
 
     #[test]
     fn every_fault_has_its_name() {
-        let (mut ledger, mut faults) = (Ledger::new(4, 2), Faults::default());
+        let (mut received, mut faults) = (ReceivedStreams::new(4, 2), Faults::default());
         for number in [0, 1, 4, 2] {
-            assert!(take(&mut ledger, &mut faults, 5, number));
+            assert!(take(&mut received, &mut faults, 5, number));
         }
-        assert!(!take(&mut ledger, &mut faults, 5, 1));
-        assert!(!take(&mut ledger, &mut faults, 6, 0));
-        assert!(!take(&mut ledger, &mut faults, 3, 0));
+        assert!(!take(&mut received, &mut faults, 5, 1));
+        assert!(!take(&mut received, &mut faults, 6, 0));
+        assert!(!take(&mut received, &mut faults, 3, 0));
         assert_eq!(faults, Faults { lost: 0, duplicate: 1, out_of_order: 1, misrouted: 2 });
-        assert_eq!(ledger.lost(|stream| if stream == 5 { 7 } else { 0 }), 1 + 2);
-        assert!(!ledger.is_complete(|_| 5));
-        assert!(take(&mut ledger, &mut faults, 5, 3));
-        assert!(ledger.is_complete(|stream| if stream == 5 { 5 } else { 0 }));
+        assert_eq!(received.lost(|stream| if stream == 5 { 7 } else { 0 }), 1 + 2);
+        assert!(!received.is_complete(|_| 5));
+        assert!(take(&mut received, &mut faults, 5, 3));
+        assert!(received.is_complete(|stream| if stream == 5 { 5 } else { 0 }));
     }
 }

@@ -10,7 +10,7 @@ const LEFT: f64 = 70.0;
 const BOTTOM: f64 = 24.0;
 
 /// The page of one run, or of several that ran at the same time.
-pub(crate) fn page(reports: &[Report]) -> String {
+pub(crate) fn render(reports: &[Report]) -> String {
     let names: Vec<&str> = reports.iter().map(|report| report.scenario).collect();
     let body: String = reports.iter().map(section).collect();
     format!(

@@ -4,22 +4,22 @@
 
 use std::collections::VecDeque;
 
-use super::stamp::Stamp;
+use super::publication_tag::PublicationTag;
 
-/// The rounds of one stream.
+/// Publications of one stream that have not reached every receiver.
 #[derive(Default)]
-pub(crate) struct Rounds {
+pub(crate) struct InFlight {
     first: u64,
     /// Receivers still to come, by number from `first` on.
     open: VecDeque<u32>,
 }
 
-impl Rounds {
+impl InFlight {
     /// One of so many receivers has it; `true` when it was the last.
-    pub(crate) fn handle(&mut self, stamp: Stamp, receivers: u32) -> bool {
-        let Some(index) = stamp.number.checked_sub(self.first) else { return false };
+    pub(crate) fn handle(&mut self, tag: PublicationTag, receivers: u32) -> bool {
+        let Some(index) = tag.number.checked_sub(self.first) else { return false };
         let index = index as usize;
-        if index >= ROUNDS_MAX {
+        if index >= IN_FLIGHT_MAX {
             return false;
         }
         while self.open.len() <= index {
@@ -35,17 +35,18 @@ impl Rounds {
     }
 }
 
-/// Rounds that are open at once; what is beyond is not timed.
-const ROUNDS_MAX: usize = 1_000_000;
+/// Publications that are tracked at once; what is beyond is not timed.
+const IN_FLIGHT_MAX: usize = 1_000_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_round_ends_with_its_last_receiver() {
-        let mut rounds = Rounds::default();
-        let mut take = |number| rounds.handle(Stamp { stream: 0, number, planned: 0 }, 2);
+    fn a_publication_ends_with_its_last_receiver() {
+        let mut in_flight = InFlight::default();
+        let mut take =
+            |number| in_flight.handle(PublicationTag { stream: 0, number, planned: 0 }, 2);
         assert_eq!(
             [take(0), take(1), take(1), take(0), take(0)],
             [false, false, true, true, false]

@@ -1,7 +1,7 @@
 //! One WebSocket connection of the generator: a socket that never blocks, and what the server says
 //! on it.
 //!
-//! Invariant: every publication of the generator is heard as a stamp, whatever else shares its
+//! Invariant: every publication of the generator is found as a tag, whatever else shares its
 //! message.
 
 use std::io::ErrorKind;
@@ -19,11 +19,11 @@ use wire::websocket::handshake::{ClientHandshake, ClientRequest};
 
 use super::clock;
 use super::plan::ServerTarget;
-use super::stamp::{Stamp, StampReader};
+use super::publication_tag::{PublicationTag, TagReader};
 use super::transport::{self, Transport};
 
 /// See the module.
-pub(crate) struct Line {
+pub(crate) struct ClientConnection {
     /// When its socket was dialled.
     pub(crate) dialled: u64,
     stream: Transport,
@@ -34,29 +34,29 @@ pub(crate) struct Line {
     out: Vec<u8>,
 }
 
-/// What a line needs until it is open.
+/// What a connection needs until it is open.
 struct Opening {
     is_connected: bool,
     request: Vec<u8>,
     handshake: ClientHandshake,
     head: Vec<u8>,
     /// Commands to send at once.
-    greeting: Vec<u8>,
+    first_commands: Vec<u8>,
 }
 
-/// What is heard.
-pub(crate) enum LineEvent {
+/// What has come.
+pub(crate) enum ClientConnectionEvent {
     /// The handshake is done.
     Open,
-    Stamp(Stamp),
+    Delivery(PublicationTag),
     Reply(Reply),
 }
 
-/// What all lines of a process share.
-pub(crate) struct Desk {
+/// What all connections of a process share.
+pub(crate) struct ReadBuffers {
     buffer: Vec<u8>,
     inflater: Inflater,
-    reader: StampReader,
+    reader: TagReader,
     pub(crate) bytes: u64,
 }
 
@@ -64,10 +64,10 @@ const MESSAGE_SIZE_MAX: u32 = 64 * 1024 * 1024;
 const RESPONSE_HEAD_MAX: usize = 16 * 1024;
 const EINPROGRESS: i32 = 115;
 
-impl Desk {
-    pub(crate) fn new() -> Desk {
-        let (inflater, reader) = (Inflater::default(), StampReader::new());
-        Desk { buffer: vec![0; 256 * 1024], inflater, reader, bytes: 0 }
+impl ReadBuffers {
+    pub(crate) fn new() -> ReadBuffers {
+        let (inflater, reader) = (Inflater::default(), TagReader::new());
+        ReadBuffers { buffer: vec![0; 256 * 1024], inflater, reader, bytes: 0 }
     }
 }
 
@@ -102,15 +102,15 @@ pub(crate) fn is_connected(stream: &TcpStream) -> std::io::Result<bool> {
     }
 }
 
-impl Line {
-    /// Dials; once open, it says these commands.
+impl ClientConnection {
+    /// Connects; once open, it sends these commands.
     pub(crate) fn dial(
         target: &ServerTarget,
         from: Option<IpAddr>,
-        greeting: &[Command],
+        first_commands: &[Command],
         registry: &Registry,
         token: Token,
-    ) -> Result<Line, String> {
+    ) -> Result<ClientConnection, String> {
         let (handshake, request) = ClientHandshake::new(ClientRequest {
             host: &target.authority,
             target: &target.path,
@@ -124,10 +124,10 @@ impl Line {
             request,
             handshake,
             head: Vec::new(),
-            greeting: Vec::new(),
+            first_commands: Vec::new(),
         };
-        if !greeting.is_empty() {
-            frame(codec, greeting, &mut opening.greeting);
+        if !first_commands.is_empty() {
+            frame(codec, first_commands, &mut opening.first_commands);
         }
         let limits =
             DecoderLimits { message_size: MESSAGE_SIZE_MAX, inflated_size: MESSAGE_SIZE_MAX };
@@ -141,11 +141,11 @@ impl Line {
             .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
             .map_err(|error| format!("the poller takes no more sockets: {error}"))?;
         let (stream, opening) = (Transport::new(stream, security)?, Some(Box::new(opening)));
-        Ok(Line { dialled, stream, opening, decoder, codec, out: Vec::new() })
+        Ok(ClientConnection { dialled, stream, opening, decoder, codec, out: Vec::new() })
     }
 
     /// Sends a command, as soon as the kernel takes it.
-    pub(crate) fn say(&mut self, command: Command) -> Result<(), String> {
+    pub(crate) fn send(&mut self, command: Command) -> Result<(), String> {
         frame(self.codec, &[command], &mut self.out);
         self.flush()
     }
@@ -158,8 +158,8 @@ impl Line {
     /// The socket may be read or written.
     pub(crate) fn handle(
         &mut self,
-        desk: &mut Desk,
-        mut handle: impl FnMut(LineEvent),
+        buffers: &mut ReadBuffers,
+        mut handle: impl FnMut(ClientConnectionEvent),
     ) -> Result<(), String> {
         if let Some(opening) = &mut self.opening
             && !opening.is_connected
@@ -173,17 +173,17 @@ impl Line {
         }
         self.flush()?;
         loop {
-            let count = match self.stream.read(&mut desk.buffer) {
+            let count = match self.stream.read(&mut buffers.buffer) {
                 Ok(0) => return Err("the server closed a connection without a word".to_owned()),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(format!("a connection was cut: {error}")),
             };
-            desk.bytes += count as u64;
-            self.take(count, desk, &mut handle)?;
+            buffers.bytes += count as u64;
+            self.take(count, buffers, &mut handle)?;
             // A short read has emptied the socket; what comes later is an event of its own.
-            if count < desk.buffer.len() && self.opening.is_none() && self.stream.is_plain() {
+            if count < buffers.buffer.len() && self.opening.is_none() && self.stream.is_plain() {
                 return Ok(());
             }
         }
@@ -192,14 +192,14 @@ impl Line {
     fn take(
         &mut self,
         count: usize,
-        desk: &mut Desk,
-        handle: &mut impl FnMut(LineEvent),
+        buffers: &mut ReadBuffers,
+        handle: &mut impl FnMut(ClientConnectionEvent),
     ) -> Result<(), String> {
         let Some(opening) = &mut self.opening else {
-            let Desk { buffer, inflater, reader, .. } = desk;
+            let ReadBuffers { buffer, inflater, reader, .. } = buffers;
             return self.decode(&mut buffer[..count], inflater, reader, handle);
         };
-        opening.head.extend_from_slice(&desk.buffer[..count]);
+        opening.head.extend_from_slice(&buffers.buffer[..count]);
         let length = match opening.handshake.handle_response(&opening.head) {
             Ok(Some(length)) => length,
             Ok(None) if opening.head.len() > RESPONSE_HEAD_MAX => {
@@ -209,19 +209,19 @@ impl Line {
             Err(refused) => return Err(refused.to_string()),
         };
         let mut early = opening.head.split_off(length);
-        self.out.append(&mut opening.greeting);
+        self.out.append(&mut opening.first_commands);
         self.opening = None;
-        handle(LineEvent::Open);
+        handle(ClientConnectionEvent::Open);
         self.flush()?;
-        self.decode(&mut early, &mut desk.inflater, &desk.reader, handle)
+        self.decode(&mut early, &mut buffers.inflater, &buffers.reader, handle)
     }
 
     fn decode(
         &mut self,
         mut input: &mut [u8],
         inflater: &mut Inflater,
-        reader: &StampReader,
-        handle: &mut impl FnMut(LineEvent),
+        reader: &TagReader,
+        handle: &mut impl FnMut(ClientConnectionEvent),
     ) -> Result<(), String> {
         let wrong = |error: &dyn std::fmt::Display| format!("the server speaks wrong: {error}");
         while let Some(message) =
@@ -231,9 +231,9 @@ impl Line {
                 Message::Text(payload) | Message::Binary(payload) => {
                     for part in parts(self.codec, &payload) {
                         if is_push(self.codec, part)
-                            && let Some(stamp) = reader.find(part)
+                            && let Some(tag) = reader.find(part)
                         {
-                            handle(LineEvent::Stamp(stamp));
+                            handle(ClientConnectionEvent::Delivery(tag));
                             continue;
                         }
                         let replies = protocol::decode_replies(self.codec, part);
@@ -261,11 +261,11 @@ impl Line {
     fn handle_reply(
         &mut self,
         reply: Reply,
-        reader: &StampReader,
-        handle: &mut impl FnMut(LineEvent),
+        reader: &TagReader,
+        handle: &mut impl FnMut(ClientConnectionEvent),
     ) -> Result<(), String> {
         match &reply.body {
-            ReplyBody::Ping => return self.say(Command { id: 0, request: Request::Pong }),
+            ReplyBody::Ping => return self.send(Command { id: 0, request: Request::Pong }),
             ReplyBody::Error(error) if error.code == ErrorCode::TooManyRequests.number() => {
                 return Err(format!(
                     "the server refused: {} ({}); for a load test raise its limits.connection.* or take them off",
@@ -277,8 +277,8 @@ impl Line {
             }
             ReplyBody::Push(push) => match &push.event {
                 PushEvent::Publication(publication) => {
-                    if let Some(stamp) = reader.find(&publication.data) {
-                        handle(LineEvent::Stamp(stamp));
+                    if let Some(tag) = reader.find(&publication.data) {
+                        handle(ClientConnectionEvent::Delivery(tag));
                     }
                     return Ok(());
                 }
@@ -292,7 +292,7 @@ impl Line {
             },
             _ => {}
         }
-        handle(LineEvent::Reply(reply));
+        handle(ClientConnectionEvent::Reply(reply));
         Ok(())
     }
 

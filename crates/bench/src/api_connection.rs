@@ -12,13 +12,13 @@ use std::net::SocketAddr;
 
 use mio::{Interest, Registry, Token};
 
-use super::http::{HttpResponse, Progress};
-use super::line;
+use super::client_connection;
+use super::http_response::{HttpResponse, Progress};
 use super::plan::Security;
 use super::transport::Transport;
 
 /// See the module.
-pub(crate) struct Caller {
+pub(crate) struct ApiConnection {
     address: SocketAddr,
     security: Option<Security>,
     registry: Registry,
@@ -27,7 +27,7 @@ pub(crate) struct Caller {
     is_connected: bool,
     /// Publications as the API takes them.
     waiting: VecDeque<Vec<u8>>,
-    request: Option<Call>,
+    request: Option<ApiRequest>,
     answer: HttpResponse,
     head: String,
     /// Publications of one request at most.
@@ -35,7 +35,7 @@ pub(crate) struct Caller {
 }
 
 /// A request on its way.
-struct Call {
+struct ApiRequest {
     bytes: Vec<u8>,
     written: usize,
     publications: u64,
@@ -44,14 +44,14 @@ struct Call {
 /// Publications that wait for their turn.
 const WAITING_MAX: usize = 100_000;
 
-impl Caller {
+impl ApiConnection {
     pub(crate) fn dial(
         (address, authority, security): (SocketAddr, &str, Option<&Security>),
         (path, key): (&str, &str),
         batch: u32,
         registry: &Registry,
         token: Token,
-    ) -> Result<Caller, String> {
+    ) -> Result<ApiConnection, String> {
         let security = security.cloned();
         let registry = registry.try_clone().map_err(|error| error.to_string())?;
         let stream = dial(address, security.as_ref(), &registry, token)?;
@@ -62,7 +62,7 @@ impl Caller {
         );
         let (waiting, answer) = (VecDeque::new(), HttpResponse::new());
         let batch = batch.max(1) as usize;
-        Ok(Caller {
+        Ok(ApiConnection {
             address,
             security,
             registry,
@@ -99,7 +99,7 @@ impl Caller {
     /// The socket may be read or written; gives how many publications were taken.
     pub(crate) fn handle(&mut self, buffer: &mut [u8]) -> Result<u64, String> {
         if !self.is_connected {
-            match line::is_connected(self.stream.tcp()) {
+            match client_connection::is_connected(self.stream.tcp()) {
                 Ok(is_connected) => self.is_connected = is_connected,
                 Err(error) => return Err(format!("cannot connect to the server API: {error}")),
             }
@@ -190,7 +190,7 @@ impl Caller {
     }
 
     /// As many of those that wait as one request takes.
-    fn next_call(&mut self) -> Call {
+    fn next_call(&mut self) -> ApiRequest {
         let count = self.waiting.len().min(self.batch);
         let mut body = Vec::new();
         if self.batch == 1 {
@@ -207,7 +207,7 @@ impl Caller {
         }
         let mut bytes = format!("{}Content-Length: {}\r\n\r\n", self.head, body.len()).into_bytes();
         bytes.append(&mut body);
-        Call { bytes, written: 0, publications: count as u64 }
+        ApiRequest { bytes, written: 0, publications: count as u64 }
     }
 }
 
@@ -217,7 +217,7 @@ fn dial(
     registry: &Registry,
     token: Token,
 ) -> Result<Transport, String> {
-    let mut tcp = line::dial(address, None)?;
+    let mut tcp = client_connection::dial(address, None)?;
     registry
         .register(&mut tcp, token, Interest::READABLE | Interest::WRITABLE)
         .map_err(|error| format!("the poller takes no more sockets: {error}"))?;

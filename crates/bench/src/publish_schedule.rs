@@ -4,7 +4,7 @@
 //! the window is on its way.
 
 /// See the module.
-pub(crate) struct Pace {
+pub(crate) struct PublishSchedule {
     begin: u64,
     end: u64,
     kind: Kind,
@@ -15,15 +15,15 @@ enum Kind {
     Closed { free: u32 },
 }
 
-impl Pace {
+impl PublishSchedule {
     /// So many a second.
-    pub(crate) fn open(begin: u64, end: u64, rate: f64) -> Pace {
-        Pace { begin, end, kind: Kind::Open { rate, number: 0 } }
+    pub(crate) fn open(begin: u64, end: u64, rate: f64) -> PublishSchedule {
+        PublishSchedule { begin, end, kind: Kind::Open { rate, number: 0 } }
     }
 
     /// So many at once.
-    pub(crate) fn closed(begin: u64, end: u64, window: u32) -> Pace {
-        Pace { begin, end, kind: Kind::Closed { free: window } }
+    pub(crate) fn closed(begin: u64, end: u64, window: u32) -> PublishSchedule {
+        PublishSchedule { begin, end, kind: Kind::Closed { free: window } }
     }
 
     /// The planned time of a publication that is due, each once.
@@ -68,19 +68,22 @@ mod tests {
 
     #[test]
     fn an_open_loop_catches_up_with_its_plan() {
-        let mut pace = Pace::open(1_000, 1_000 + 3_500_000_000, 1.0);
-        let due: Vec<u64> = std::iter::from_fn(|| pace.next_due(u64::MAX)).collect();
+        let mut schedule = PublishSchedule::open(1_000, 1_000 + 3_500_000_000, 1.0);
+        let due: Vec<u64> = std::iter::from_fn(|| schedule.next_due(u64::MAX)).collect();
         assert_eq!(due, [1_000, 1_000_001_000, 2_000_001_000, 3_000_001_000]);
-        assert_eq!(Pace::open(1_000, 2_000, 1.0).next_due(999), None);
+        assert_eq!(PublishSchedule::open(1_000, 2_000, 1.0).next_due(999), None);
     }
 
     #[test]
     fn a_closed_loop_waits_for_completions() {
-        let mut pace = Pace::closed(10, 100, 2);
-        assert_eq!([9, 50, 60, 70].map(|now| pace.next_due(now)), [None, Some(50), Some(60), None]);
-        pace.handle_completion();
-        assert_eq!([80, 90].map(|now| pace.next_due(now)), [Some(80), None]);
-        pace.handle_completion();
-        assert_eq!(pace.next_due(100), None);
+        let mut schedule = PublishSchedule::closed(10, 100, 2);
+        assert_eq!(
+            [9, 50, 60, 70].map(|now| schedule.next_due(now)),
+            [None, Some(50), Some(60), None]
+        );
+        schedule.handle_completion();
+        assert_eq!([80, 90].map(|now| schedule.next_due(now)), [Some(80), None]);
+        schedule.handle_completion();
+        assert_eq!(schedule.next_due(100), None);
     }
 }
