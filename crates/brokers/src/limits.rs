@@ -175,6 +175,9 @@ pub const LIFECYCLE_BACKLOG: usize = 65_536;
 /// Timeout for the answers of other nodes: shorter than that of the server API.
 pub const SURVEY_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// Maximum bytes of the answers to one survey: more than all clients of a large cluster need.
+pub const SURVEY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Milliseconds for which Redis stores a node's entry and clients without a renewal: many times the
 /// longest outage after which the node continues.
 pub const REGISTRY_TTL_MS: u64 = 24 * 3_600_000;

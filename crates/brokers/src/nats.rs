@@ -28,6 +28,7 @@ mod generation;
 mod inputs;
 mod jetstream;
 mod lease;
+mod lease_core;
 mod lifecycle;
 mod lifecycle_events;
 mod link;
@@ -45,6 +46,7 @@ mod stored_message;
 mod streams;
 mod subject;
 mod survey;
+mod survey_answers;
 mod task;
 #[cfg(test)]
 mod tests;

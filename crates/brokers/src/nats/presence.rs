@@ -19,7 +19,8 @@ use tracing::{debug, info, warn};
 use wire::protocol::{ClientInfo, PushEvent};
 
 use super::availability::UnavailableCause;
-use super::lease::{Lease, LeaseState, is_lease, name_in};
+use super::lease::Lease;
+use super::lease_core::{LeaseState, is_lease, name_in};
 use super::lifecycle_events;
 use super::link::NatsLink;
 use super::record;

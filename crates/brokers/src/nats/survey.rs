@@ -3,78 +3,76 @@
 //! Invariant: a survey ends when every node with a valid lease has answered, or after
 //! [`SURVEY_TIMEOUT`].
 
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use engine::broker::{BrokerError, Survey, Ticket};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use super::link::NatsLink;
 use super::presence::PresenceStore;
+use super::survey_answers::SurveyAnswers;
 use crate::control;
-use crate::limits::{NODES_MAX, SURVEY_TIMEOUT};
+use crate::limits::SURVEY_TIMEOUT;
 
 /// See the module.
 pub(super) struct OpenSurveys {
     link: Rc<NatsLink>,
     presence: Rc<PresenceStore>,
-    /// Where the answers to a survey go, by its number.
-    open: RefCell<HashMap<u64, mpsc::Sender<NodeAnswer>>>,
-    next: std::cell::Cell<u64>,
+    /// By their numbers; each is a request.
+    open: RefCell<HashMap<u64, SurveyAnswers>>,
+    /// A survey has become complete.
+    has_completed: Notify,
+    next: Cell<u64>,
 }
-
-/// The identifier of a node, and its answer.
-type NodeAnswer = (String, Bytes);
 
 impl OpenSurveys {
     pub(super) fn new(link: Rc<NatsLink>, presence: Rc<PresenceStore>) -> OpenSurveys {
-        OpenSurveys { link, presence, open: RefCell::default(), next: std::cell::Cell::new(0) }
+        let (open, next) = (RefCell::default(), Cell::new(0));
+        OpenSurveys { link, presence, open, has_completed: Notify::new(), next }
     }
 
     /// Asks all nodes. Without JetStream the nodes are not known, and the survey takes
     /// [`SURVEY_TIMEOUT`].
     pub(super) async fn ask(&self, question: &[u8]) -> Result<Survey, BrokerError> {
-        let number = self.next.replace(self.next.get() + 1);
-        let (sender, mut received) = mpsc::channel(NODES_MAX);
-        self.open.borrow_mut().insert(number, sender);
-        let result = self.collect(number, question, &mut received).await;
-        self.open.borrow_mut().remove(&number);
-        result
-    }
-
-    async fn collect(
-        &self,
-        number: u64,
-        question: &[u8],
-        received: &mut mpsc::Receiver<NodeAnswer>,
-    ) -> Result<Survey, BrokerError> {
         let names = &self.link.names;
-        let mut missing: HashSet<String> = self.presence.living().await?.into_iter().collect();
-        missing.remove(&names.node);
+        let mut missing = None;
+        if self.link.has_jetstream {
+            let living = self.presence.living().await?.into_iter();
+            missing = Some(living.filter(|node| *node != names.node).collect());
+        }
+        let number = self.next.replace(self.next.get() + 1);
+        self.open.borrow_mut().insert(number, SurveyAnswers::new(missing));
         let ticket = Ticket { node: names.node.clone(), number };
         let payload = control::encode_question(&ticket, question).into();
-        self.link.publish(names.control(), payload).await?;
-        let end = tokio::time::Instant::now() + SURVEY_TIMEOUT;
-        let mut answers = Vec::new();
-        while (!self.link.has_jetstream || !missing.is_empty()) && answers.len() < NODES_MAX {
-            match tokio::time::timeout_at(end, received.recv()).await {
-                Ok(Some((node, answer))) => {
-                    missing.remove(&node);
-                    answers.push(answer);
-                }
-                _ => break,
-            }
+        let published = self.link.publish(names.control(), payload).await;
+        if published.is_ok() {
+            // After the timeout the survey has what was answered until then.
+            let _late = tokio::time::timeout(SURVEY_TIMEOUT, self.completed(number)).await;
         }
-        Ok(Survey { answers, missing: missing.len() })
+        let survey = self.open.borrow_mut().remove(&number);
+        published.map(|()| survey.map(SurveyAnswers::finish).unwrap_or_default())
     }
 
-    /// Passes an answer of a node on to its survey.
+    async fn completed(&self, number: u64) {
+        loop {
+            let has_completed = self.has_completed.notified();
+            if self.open.borrow().get(&number).is_none_or(SurveyAnswers::is_complete) {
+                return;
+            }
+            has_completed.await;
+        }
+    }
+
+    /// Passes an answer of a node on to its survey, which may have ended.
     pub(super) fn handle_answer(&self, node: String, number: u64, answer: Bytes) {
-        if let Some(asking) = self.open.borrow().get(&number) {
-            // The survey may have ended.
-            let _late = asking.try_send((node, answer));
+        if let Some(survey) = self.open.borrow_mut().get_mut(&number) {
+            survey.handle(node, answer);
+            if survey.is_complete() {
+                self.has_completed.notify_waiters();
+            }
         }
     }
 }
