@@ -2,16 +2,18 @@
 
 #[path = "support/process.rs"]
 mod process;
+#[path = "../../server/tests/it/trust.rs"]
+mod trust;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 
 use process::{PATIENCE, Running, configured, tidings};
+use trust::trusting;
 
 struct Certificate {
     pem: String,
@@ -51,18 +53,9 @@ impl Files<'_> {
 
 /// The certificate that is served, and the status of a request to the server API with this key.
 fn seen(port: u16, known: &[&Certificate], key: &str) -> (CertificateDer<'static>, String) {
-    let mut roots = RootCertStore::empty();
-    for made in known {
-        roots.add(made.der.clone()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = trusting(known.iter().map(|made| &made.der));
     let name = ServerName::try_from("localhost").unwrap();
-    let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let tls = ClientConnection::new(config, name).unwrap();
     let tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut stream = StreamOwned::new(tls, tcp);

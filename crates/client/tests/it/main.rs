@@ -9,9 +9,13 @@
 
 mod basics;
 mod codes;
+#[path = "../../../server/tests/it/configuration.rs"]
+mod configuration;
 mod hostile;
 mod proxy;
 mod recovery;
 mod support;
 mod tls;
 mod tokens;
+#[path = "../../../server/tests/it/trust.rs"]
+mod trust;

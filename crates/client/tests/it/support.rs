@@ -1,12 +1,10 @@
 //! A server on a free port, and what its clients are notified.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use client::{Client, ClientOptions, Codec, Event, Events, SubscriptionOptions};
 use server::Server;
-use server::config::{Config, Source, load};
 use server::token::{
     ConnectionTokenRequest, SubscriptionTokenRequest, TokenRequest, sign_connection,
     sign_subscription,
@@ -14,6 +12,8 @@ use server::token::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::configuration::configuration;
 
 const SECRET: &str = "a secret for tests";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -70,7 +70,7 @@ impl Fixture {
 
     /// With settings that differ from the base.
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Fixture {
-        let server = Server::start(config(settings)).await.unwrap();
+        let server = Server::start(configuration(BASE, settings)).await.unwrap();
         let address = server.address().unwrap();
         Fixture { server, address }
     }
@@ -103,15 +103,6 @@ impl Fixture {
     pub(crate) async fn stop(self) {
         self.server.stop().await;
     }
-}
-
-fn config(settings: &[(&str, &str)]) -> Config {
-    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-    file.write_all(BASE.as_bytes()).unwrap();
-    let flags = settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-    let source = Source { file: Some(file.path().to_path_buf()), flags, ..Source::default() };
-    let (config, _) = load(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    config
 }
 
 fn now() -> i64 {

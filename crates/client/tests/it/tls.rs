@@ -1,21 +1,9 @@
 //! TLS: with roots of one's own, and against a certificate that is not trusted.
 
-use std::sync::Arc;
-
 use client::{Client, ClientOptions, Codec, Event, Failure, TransportError};
-use rustls::{ClientConfig, RootCertStore};
 
 use crate::support::{Fixture, published, subscribed, token, until};
-
-fn trusting(roots: RootCertStore) -> Arc<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
-}
+use crate::trust::trusting;
 
 #[tokio::test]
 async fn a_client_talks_through_tls_and_trusts_only_its_roots() {
@@ -28,10 +16,8 @@ async fn a_client_talks_through_tls_and_trusts_only_its_roots() {
     .await;
     let url = format!("wss://localhost:{}", fixture.address.port());
     for codec in [Codec::Json, Codec::Protobuf] {
-        let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
         let options = ClientOptions::default().with_token(token("ann", None));
-        let options = options.with_codec(codec).with_tls(trusting(roots));
+        let options = options.with_codec(codec).with_tls(trusting([made.cert.der()]));
         let (client, mut events) = Client::connect(&url, options).unwrap();
         subscribed(&client, &mut events, "open:x").await;
         let large = format!("\"{}\"", "x".repeat(50_000));

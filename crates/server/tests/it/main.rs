@@ -4,6 +4,7 @@
 
 mod api;
 mod commands;
+mod configuration;
 mod ends;
 mod frames;
 mod handshake;
@@ -22,3 +23,4 @@ mod stop;
 mod support;
 mod tls;
 mod tokens;
+mod trust;

@@ -8,11 +8,12 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use server::Server;
-use server::config::{Config, Source, load};
+use server::config::Config;
 use server::token::{ConnectionTokenRequest, TokenRequest, sign_connection};
 use tokio::runtime::Runtime;
 use wire::websocket::encoder::{self, FrameKind};
 
+use crate::configuration::configuration;
 use crate::peer::frame;
 pub(crate) use crate::peer::{PATIENCE, Peer, Received, upgrade};
 
@@ -105,12 +106,7 @@ impl Fixture {
 
 /// The configuration [`BASE`] with overrides.
 pub(crate) fn config(settings: &[(&str, &str)]) -> Config {
-    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-    file.write_all(BASE.as_bytes()).unwrap();
-    let flags = settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-    let source = Source { file: Some(file.path().to_path_buf()), flags, ..Source::default() };
-    let (config, _) = load(&source).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    config
+    configuration(BASE, settings)
 }
 
 pub(crate) fn token(user: &str) -> String {

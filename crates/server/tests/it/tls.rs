@@ -2,16 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 use server::Server;
 use server::config::{Source, load};
 use wire::websocket::encoder::FrameKind;
 
 use crate::peer::frame;
 use crate::support::{Fixture, token, upgrade};
+use crate::trust::trusting;
 
 struct Certificate {
     certificate: rcgen::Certificate,
@@ -118,18 +118,9 @@ fn a_renewed_certificate_is_used_for_new_handshakes() {
 
 /// A client that trusts these certificates.
 fn dial(fixture: &Fixture, trusted: &[&Certificate]) -> StreamOwned<ClientConnection, TcpStream> {
-    let mut roots = RootCertStore::empty();
-    for made in trusted {
-        roots.add(made.certificate.der().clone()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = trusting(trusted.iter().map(|made| made.certificate.der()));
     let name = ServerName::try_from("localhost").unwrap();
-    let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let tls = ClientConnection::new(config, name).unwrap();
     let tcp = TcpStream::connect(fixture.address).unwrap();
     tcp.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
     StreamOwned::new(tls, tcp)
