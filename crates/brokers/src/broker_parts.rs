@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::broker::{BrokerEvent, BrokerRequest};
+use engine::broker::{BrokerEvent, BrokerRequest, Membership, PublicationsRequest};
 use engine::rules::Rules;
+use wire::protocol::ClientInfo;
 
 use crate::{
-    Broker, Endpoint, Health, Inbox, NodeBus, PresenceBroker, PublicationBroker, RegistryBroker,
+    Broker, Endpoint, Health, Inbox, LeavePublisher, NodeBus, PresenceBroker, PublicationBroker,
+    RegistryBroker,
 };
 
 /// See the module.
@@ -33,6 +35,15 @@ pub struct PartsEndpoint {
 /// Passes on the replies of a broker that carries only presence.
 struct RepliesOnly(Arc<dyn Inbox>);
 
+/// Publishes leaves as an endpoint of the broker of publications.
+struct PartsLeaves {
+    publications: Arc<dyn PublicationBroker>,
+    endpoint: Endpoint,
+}
+
+/// Drops events.
+struct NoInbox;
+
 impl BrokerParts {
     /// Uses one broker for all parts.
     #[must_use]
@@ -53,6 +64,14 @@ impl BrokerParts {
     #[must_use]
     pub fn with_presence(self, presence: Arc<dyn PresenceBroker>) -> BrokerParts {
         BrokerParts { presence, has_own_presence: true, ..self }
+    }
+
+    /// Returns what a broker that carries only presence publishes leaves with.
+    #[must_use]
+    pub fn leave_publisher(&self) -> Arc<dyn LeavePublisher> {
+        let publications = self.publications.clone();
+        let endpoint = publications.attach(Arc::new(NoInbox));
+        Arc::new(PartsLeaves { publications, endpoint })
     }
 
     /// Attaches a new endpoint to all parts.
@@ -132,6 +151,22 @@ impl BrokerParts {
     fn brokers(&self) -> impl Iterator<Item = &dyn Broker> {
         let presence = self.has_own_presence.then_some(&*self.presence as &dyn Broker);
         std::iter::once(&*self.publications as &dyn Broker).chain(presence)
+    }
+}
+
+impl LeavePublisher for PartsLeaves {
+    fn publish_leave(&self, channel: Arc<str>, info: Arc<ClientInfo>) {
+        let change = Membership::Leave;
+        let leave = PublicationsRequest::Announce { channel, info, change };
+        self.publications.submit_publications(self.endpoint, leave);
+    }
+}
+
+impl Inbox for NoInbox {
+    fn deliver(&self, _: BrokerEvent) {}
+
+    fn is_full(&self) -> bool {
+        false
     }
 }
 

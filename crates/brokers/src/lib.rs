@@ -21,6 +21,7 @@ use engine::broker::{
     BrokerEvent, NodeBusRequest, PresenceRequest, PublicationsRequest, RegistryRequest,
 };
 use engine::rules::Rules;
+use wire::protocol::ClientInfo;
 
 pub use broker_parts::{BrokerParts, PartsEndpoint};
 pub use memory::MemoryBroker;
@@ -82,6 +83,13 @@ pub trait NodeBus: Broker {
 pub trait RegistryBroker: Broker {
     /// Submits a request of an endpoint. Never blocks; results are delivered as events.
     fn submit_registry(&self, endpoint: Endpoint, request: RegistryRequest);
+}
+
+/// Publishes the leave messages of clients that a broker of presence has removed by itself: those
+/// of a detached endpoint and of a failed node.
+pub trait LeavePublisher: Send + Sync {
+    /// Publishes that a client has left a channel. Never blocks.
+    fn publish_leave(&self, channel: Arc<str>, info: Arc<ClientInfo>);
 }
 
 /// Whether a broker can carry requests.

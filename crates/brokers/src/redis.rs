@@ -124,10 +124,11 @@ use self::machine::Machine;
 use self::pipe::Pipe;
 use self::shared::Shared;
 use crate::{
-    Broker, Endpoint, Health, Inbox, NodeBus, PresenceBroker, PublicationBroker, RegistryBroker,
+    Broker, Endpoint, Health, Inbox, LeavePublisher, NodeBus, PresenceBroker, PublicationBroker,
+    RegistryBroker,
 };
 
-pub use settings::RedisSettings;
+pub use settings::{RedisParts, RedisSettings};
 pub use unavailable::UnavailableReason;
 
 /// The broker; a thread of its own runs it until [`Broker::end`] or drop.
@@ -153,7 +154,27 @@ impl RedisBroker {
     /// # Errors
     /// When the thread or its event loop cannot be created.
     pub fn start(settings: RedisSettings) -> io::Result<RedisBroker> {
-        let shared = Arc::new(Shared::new());
+        RedisBroker::start_with(settings, None)
+    }
+
+    /// Starts a broker that carries only presence. It publishes the leaves of clients that it
+    /// removes by itself through another broker.
+    ///
+    /// # Errors
+    /// As [`RedisBroker::start`].
+    pub fn start_for_presence(
+        settings: RedisSettings,
+        leaves: Arc<dyn LeavePublisher>,
+    ) -> io::Result<RedisBroker> {
+        let settings = RedisSettings { parts: RedisParts::Presence, ..settings };
+        RedisBroker::start_with(settings, Some(leaves))
+    }
+
+    fn start_with(
+        settings: RedisSettings,
+        leaves: Option<Arc<dyn LeavePublisher>>,
+    ) -> io::Result<RedisBroker> {
+        let shared = Arc::new(Shared::new(leaves));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let machine = Arc::new(Mutex::new(Machine::new(&settings, shared.clone())));
         let driver = Driver::new(settings, shared.clone(), machine.clone());

@@ -48,14 +48,36 @@ pub(crate) async fn open(
     opening: BrokerOpening<'_>,
     random: &mut Random,
 ) -> Result<Arc<BrokerParts>, StartError> {
-    let BrokerOpening { config, usage, name, clock, starting } = opening;
-    // A new id at every start.
-    let id = random.uuid()[..8].to_owned();
+    let parts = open_engine(&opening, random).await?;
+    Ok(Arc::new(match &opening.config.presence {
+        None => parts,
+        Some(redis) => {
+            let leaves = parts.leave_publisher();
+            let settings =
+                redis.settings(new_id(random), opening.name.to_owned(), random.next_u64());
+            let broker = Arc::new(RedisBroker::start_for_presence(settings, leaves)?);
+            wait(&broker, redis, opening.starting).await?;
+            parts.with_presence(broker)
+        }
+    }))
+}
+
+/// An id of this node: a new one at every start.
+fn new_id(random: &mut Random) -> String {
+    random.uuid()[..8].to_owned()
+}
+
+async fn open_engine(
+    opening: &BrokerOpening<'_>,
+    random: &mut Random,
+) -> Result<BrokerParts, StartError> {
+    let BrokerOpening { config, usage, name, clock, starting } = *opening;
+    let id = new_id(random);
     match &config.engine {
         Engine::Memory => {
             let broker = MemoryBroker::new(Arc::new(clock), id).with_node(name.to_owned());
             let broker = broker.with_usage(usage.clone());
-            Ok(Arc::new(BrokerParts::of(Arc::new(broker))))
+            Ok(BrokerParts::of(Arc::new(broker)))
         }
         Engine::Nats(options) => {
             let options = NatsOptions { name: name.to_owned(), ..options.clone() };
@@ -65,7 +87,7 @@ pub(crate) async fn open(
             let start = move || NatsBroker::start(options, clock, &id);
             let started = tokio::task::spawn_blocking(start).await.map_err(io::Error::other)??;
             started.set_rules(&config.rules);
-            Ok(Arc::new(BrokerParts::of(Arc::new(started))))
+            Ok(BrokerParts::of(Arc::new(started)))
         }
         Engine::Redis(redis) => {
             let broker = Arc::new(RedisBroker::start(redis.settings(
@@ -77,7 +99,7 @@ pub(crate) async fn open(
             // first lease.
             broker.set_rules(&config.rules);
             wait(&broker, redis, starting).await?;
-            Ok(Arc::new(BrokerParts::of(broker)))
+            Ok(BrokerParts::of(broker))
         }
     }
 }

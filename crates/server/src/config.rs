@@ -107,6 +107,8 @@ pub struct Config {
     pub changeable: Changeable,
     /// Engine or broker that carries publications, with its settings.
     pub engine: Engine,
+    /// Redis that keeps presence beside the engine or broker; `None` if that keeps presence itself.
+    pub presence: Option<Box<RedisEngine>>,
     /// Addresses, TLS and timeouts of the HTTP listeners.
     pub http: HttpServer,
     /// Path, compression and limits of the WebSocket endpoint.

@@ -116,9 +116,13 @@ pub(super) fn stream_page(frame: &Frame) -> Option<StreamPage> {
 
 pub(super) fn clients_page(frame: &Frame) -> Option<ClientsPage> {
     let [cursor, clients] = frame.list()? else { return None };
-    let infos = clients.list()?.iter();
-    let clients = infos.map(|info| decode_client_info(info.text()?).ok().map(Arc::new));
+    let clients = clients.list()?.iter().map(client);
     Some(ClientsPage { clients: clients.collect::<Option<_>>()?, cursor: cursor.text()?.to_vec() })
+}
+
+/// A client as a script returns it.
+pub(super) fn client(frame: &Frame) -> Option<Arc<ClientInfo>> {
+    decode_client_info(frame.text()?).ok().map(Arc::new)
 }
 
 /// An entry of a stream: its id is the offset, its fields are its expiry and the publication.

@@ -22,6 +22,7 @@ use super::page_progress::PageProgress;
 use super::payload;
 use super::resp::encode;
 use super::scripts::Script;
+use super::settings::RedisParts;
 use super::stream_range::StreamRange;
 use crate::channel_options::EncodedOptions;
 use crate::control;
@@ -357,9 +358,19 @@ impl CommandTarget<'_> {
         encode(out, &[b"SMEMBERS", key.as_bytes()]);
     }
 
-    /// Writes one step of removing a failed node's clients from a channel.
-    pub(super) fn evict(self, node: &str, channel: &str, cursor: &[u8], out: &mut Vec<u8>) {
-        let name = self.keys.key(self.partition, "c", channel);
+    /// Writes one step of removing a failed node's clients from a channel. Their leaves are
+    /// announced by Redis if it carries publications too.
+    pub(super) fn evict(
+        self,
+        (node, parts): (&str, RedisParts),
+        channel: &str,
+        cursor: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let name = match parts {
+            RedisParts::All => self.keys.key(self.partition, "c", channel),
+            RedisParts::Presence => String::new(),
+        };
         let count = CLEANED_PER_COMMAND.to_string();
         let words = [
             node.as_bytes(),

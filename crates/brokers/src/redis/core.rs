@@ -10,6 +10,7 @@ mod cleanup;
 mod expirations;
 mod nodes;
 mod observations;
+mod presence;
 mod reads;
 mod requests;
 mod revocations;
@@ -21,13 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, Membership, NodeBusRequest,
-    PresenceRequest, PublicationsRequest, RegistryRequest, ReplyValue,
+    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, NodeBusRequest, PresenceRequest,
+    PublicationsRequest, RegistryRequest, ReplyValue,
 };
 use engine::random::Random;
 
 use self::expirations::Expirations;
 use self::reads::Reads;
+
 use super::answer;
 use super::command::{CommandEncoder, CommandTarget};
 use super::error_reply::{is_error, is_retried, requires_reconnect};
@@ -41,10 +43,10 @@ use super::outputs::{CoreOutput, CoreOutputs, EndpointStates};
 use super::pages::{self, Taken};
 use super::partition::Partition;
 use super::payload::{self, ChannelPayload};
-use super::presence::{PresenceTable, PresentClient};
+use super::presence::PresenceTable;
 use super::registry::Registry;
 use super::resp::Frame;
-use super::settings::{Deployment, RedisSettings};
+use super::settings::{Deployment, RedisParts, RedisSettings};
 use super::stream_range::meta_ttl_ms;
 use super::subscriptions::ChannelSubscriptions;
 use super::surveys::SurveyTable;
@@ -63,6 +65,7 @@ pub(super) struct RedisCore {
     options: EncodedOptions,
     keys: Keys,
     prefix: String,
+    parts: RedisParts,
     random: Random,
     encoder: CommandEncoder,
     io_timeout: Duration,
@@ -102,6 +105,7 @@ impl RedisCore {
             options: EncodedOptions::default(),
             keys: Keys::new(&settings.root(), &settings.node),
             prefix: settings.prefix.clone(),
+            parts: settings.parts,
             random: Random::new(settings.seed),
             encoder: CommandEncoder {
                 node: settings.node.clone(),
@@ -337,19 +341,6 @@ impl RedisCore {
         ControlFlow::Continue(())
     }
 
-    fn accept_presence(&mut self, partition: usize, endpoint: Endpoint, request: &PresenceRequest) {
-        match request {
-            PresenceRequest::Add { channel, info, announces } => {
-                let client = PresentClient { info: info.clone(), endpoint, announces: *announces };
-                self.present.add(partition, channel, client);
-            }
-            PresenceRequest::Remove { channel, client } => {
-                self.present.remove(partition, channel, &client.client);
-            }
-            PresenceRequest::Clients { .. } | PresenceRequest::Stats { .. } => {}
-        }
-    }
-
     fn reply(&mut self, endpoint: Endpoint, reply: BrokerReply) {
         self.outputs.reply(endpoint, reply);
     }
@@ -368,12 +359,9 @@ impl RedisCore {
         for (channel, client, announces) in self.present.of_endpoint(endpoint) {
             let (of, info) = (channel.clone(), client.clone());
             let left = PresenceRequest::Remove { channel, client }.into();
-            let change = Membership::Leave;
-            let announcement = PublicationsRequest::Announce { channel: of, info, change }.into();
             self.accept(now, OpenRequest::new(endpoint, left, deadline), endpoints);
             if announces {
-                let request = OpenRequest::new(endpoint, announcement, deadline);
-                self.accept(now, request, endpoints);
+                self.announce_leave(now, endpoint, (of, info), endpoints);
             }
         }
         self.registry.lifecycle.forget(endpoint, self.unix_ms);

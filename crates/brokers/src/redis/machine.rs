@@ -118,6 +118,7 @@ impl Machine {
                 CoreOutput::Notify(event) => {
                     inboxes.values().for_each(|inbox| inbox.deliver(event.clone()));
                 }
+                CoreOutput::Leave(channel, info) => self.shared.publish_leave(channel, info),
                 CoreOutput::Warn(text) => self.shared.warnings.add(text),
                 CoreOutput::WarnOfSameName => self.shared.warnings.add_twin(self.core.name()),
                 CoreOutput::Nodes(nodes) => {

@@ -3,9 +3,11 @@
 //! Invariant: outputs are carried out in the order in which they were added.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::broker::{BrokerEvent, BrokerReply};
+use wire::protocol::ClientInfo;
 
 use super::unavailable::UnavailableReason;
 use crate::Endpoint;
@@ -17,6 +19,8 @@ pub(super) enum CoreOutput {
     Deliver(Endpoint, BrokerEvent),
     /// An event for all endpoints.
     Notify(BrokerEvent),
+    /// A client whose leave another broker must publish: its channel, and the client.
+    Leave(Arc<str>, Arc<ClientInfo>),
     /// A warning for the operator.
     Warn(String),
     /// Another node has this node's name.

@@ -39,6 +39,18 @@ pub struct RedisSettings {
     pub io_timeout: Duration,
     /// TTL of a client's presence without renewal.
     pub presence_ttl: Duration,
+    /// What Redis carries.
+    pub parts: RedisParts,
+}
+
+/// What Redis carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedisParts {
+    /// All parts of a broker.
+    #[default]
+    All,
+    /// Presence only; another broker carries publications, and with them join and leave messages.
+    Presence,
 }
 
 impl RedisSettings {

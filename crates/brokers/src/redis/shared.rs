@@ -3,18 +3,19 @@
 //! Invariant: locks are held for a few instructions only.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use wire::protocol::ClientInfo;
 
 use super::exchange::Job;
 use super::unavailable::UnavailableReason;
-use crate::Endpoint;
 use crate::channel_options::ChannelOptions;
 use crate::endpoints::Endpoints;
 use crate::limits::QUEUE_MAX;
 use crate::warnings::Warnings;
+use crate::{Endpoint, LeavePublisher};
 
 /// State shared between threads; see the module.
 pub(super) struct Shared {
@@ -28,10 +29,12 @@ pub(super) struct Shared {
     lag_us: AtomicU64,
     pub(super) warnings: Warnings,
     pub(super) options: ChannelOptions,
+    /// Publishes leaves if Redis carries only presence.
+    leaves: Option<Arc<dyn LeavePublisher>>,
 }
 
 impl Shared {
-    pub(super) fn new() -> Shared {
+    pub(super) fn new(leaves: Option<Arc<dyn LeavePublisher>>) -> Shared {
         Shared {
             endpoints: Endpoints::default(),
             queue: Mutex::default(),
@@ -42,6 +45,13 @@ impl Shared {
             lag_us: AtomicU64::new(0),
             warnings: Warnings::default(),
             options: ChannelOptions::default(),
+            leaves,
+        }
+    }
+
+    pub(super) fn publish_leave(&self, channel: Arc<str>, info: Arc<ClientInfo>) {
+        if let Some(leaves) = &self.leaves {
+            leaves.publish_leave(channel, info);
         }
     }
 

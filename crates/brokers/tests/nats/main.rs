@@ -21,9 +21,13 @@ mod load;
 mod names;
 mod options;
 mod pair;
+mod parts;
 #[path = "../redis/proxy.rs"]
 mod proxy;
 mod reading;
+#[path = "../redis/server.rs"]
+#[expect(dead_code, reason = "only some of its functions are used here")]
+mod redis_server;
 mod revocations;
 mod rights;
 mod server;

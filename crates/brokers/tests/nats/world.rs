@@ -16,6 +16,16 @@ pub(crate) struct TestClock {
     added_ms: AtomicU64,
 }
 
+impl TestClock {
+    pub(crate) fn start() -> Arc<TestClock> {
+        Arc::new(TestClock { start: Instant::now(), added_ms: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn pass_ms(&self, ms: u64) {
+        self.added_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
 impl Clock for TestClock {
     fn monotonic_ms(&self) -> u64 {
         let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap();
@@ -27,7 +37,7 @@ impl Clock for TestClock {
 pub(crate) struct TestInbox {
     events: Mutex<VecDeque<BrokerEvent>>,
     has_come: Condvar,
-    is_full: AtomicBool,
+    pub(crate) is_full: AtomicBool,
 }
 
 impl Inbox for TestInbox {
@@ -68,7 +78,7 @@ impl NatsWorld {
 
     /// Nodes with this name, which must be unique among the nodes of a store.
     pub(crate) fn named(options: &NatsOptions, nodes: usize, name: &str) -> NatsWorld {
-        let clock = Arc::new(TestClock { start: Instant::now(), added_ms: AtomicU64::new(0) });
+        let clock = TestClock::start();
         let start = |index| {
             NatsBroker::start(options.clone(), clock.clone(), &format!("{name}{index}-")).unwrap()
         };
@@ -144,7 +154,7 @@ impl World for NatsWorld {
     }
 
     fn pass_ms(&mut self, ms: u64) {
-        self.clock.added_ms.fetch_add(ms, Ordering::SeqCst);
+        self.clock.pass_ms(ms);
     }
 
     fn fresh_channel(&mut self) -> Arc<str> {

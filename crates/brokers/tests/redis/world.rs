@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::conformance::World;
-use brokers::redis::RedisSettings;
 use brokers::redis::settings::{Deployment, Login, ParsedAddress};
+use brokers::redis::{RedisParts, RedisSettings};
 use brokers::{Broker, Endpoint, Health, Inbox, RedisBroker};
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerRequest, JoinRead, JoinedStream, PublicationsRequest,
@@ -74,6 +74,7 @@ pub(crate) fn settings(addresses: &[String]) -> RedisSettings {
         connect_timeout: Duration::from_secs(1),
         io_timeout: Duration::from_secs(1),
         presence_ttl: Duration::from_secs(60),
+        parts: RedisParts::All,
     }
 }
 

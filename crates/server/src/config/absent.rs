@@ -69,6 +69,8 @@ const fn section(below: &'static [&'static str], keys: &'static [AbsentKey]) -> 
 }
 
 const REDIS_IS_USED: &[(&str, &str)] = &[("engine.type", "redis")];
+const REDIS_KEEPS_PRESENCE: &[(&str, &str)] =
+    &[("presence_manager.enabled", "true"), ("presence_manager.type", "redis")];
 const NATS_IS_USED: &[(&str, &str)] = &[("broker.enabled", "true"), ("broker.type", "nats")];
 const TLS_IS_SERVED: &[(&str, &str)] = &[("http_server.tls.enabled", "true")];
 
@@ -109,10 +111,10 @@ pub(super) const ABSENT: &[AbsentSection] = &[
         switch("tls_external", Feature::TlsByPort),
     ] },
     section(&["log"], &[choice("file", "", Feature::LogFile)]),
-    section(&["engine.redis"], &[
+    section(&["engine.redis"], &[ignored("history_use_lists", "false")]),
+    section(&["engine.redis", "presence_manager.redis"], &[
         ignored("client_name", ""),
         ignored("sentinel_client_name", ""),
-        ignored("history_use_lists", "false"),
         ignored("presence_hash_field_ttl", "false"),
         ignored("presence_user_mapping", "false"),
         detail("tls.client_ca_pem", ""),
@@ -123,7 +125,13 @@ pub(super) const ABSENT: &[AbsentSection] = &[
         switch("tls.insecure_skip_verify", Feature::UnverifiedTls),
         switch("sentinel_tls.enabled", Feature::SentinelTls),
     ] },
-    section(&["engine.redis.sentinel_tls"], TLS),
+    AbsentSection { below: &["presence_manager.redis"], when: REDIS_KEEPS_PRESENCE, keys: &[
+        switch("force_resp2", Feature::RedisResp2),
+        switch("replica_client.enabled", Feature::RedisReplicas),
+        switch("tls.insecure_skip_verify", Feature::UnverifiedTls),
+        switch("sentinel_tls.enabled", Feature::SentinelTls),
+    ] },
+    section(&["engine.redis.sentinel_tls", "presence_manager.redis.sentinel_tls"], TLS),
     section(&["broker.nats"], &[
         ignored("write_timeout", "1s"),
         ignored("tls.server_name", ""),
@@ -136,7 +144,7 @@ pub(super) const ABSENT: &[AbsentSection] = &[
         switch("raw_mode.enabled", Feature::NatsRaw),
         switch("tls.insecure_skip_verify", Feature::UnverifiedTls),
     ] },
-    section(&["broker.redis", "broker.redisnats.redis", "presence_manager.redis", "map_broker.redis"], REDIS),
+    section(&["broker.redis", "broker.redisnats.redis", "map_broker.redis"], REDIS),
     section(&["broker.redis", "broker.redisnats.redis"], &[detail("history_use_lists", "false")]),
     section(&["broker.redisnats.nats"], &[
         detail("prefix", "centrifugo"),
@@ -149,13 +157,6 @@ pub(super) const ABSENT: &[AbsentSection] = &[
         detail("raw_mode.prefix", ""),
     ]),
     section(&["broker.postgres", "map_broker.postgres"], POSTGRES),
-    section(&["presence_manager"], &[
-        switch("enabled", Feature::PresenceManager),
-        detail("type", "memory"),
-        detail("redis.presence_ttl", "60s"),
-        detail("redis.presence_hash_field_ttl", "false"),
-        detail("redis.presence_user_mapping", "false"),
-    ]),
     section(&["map_broker"], &[
         detail("type", "memory"),
         detail("redis.cleanup_interval", "1s"),
@@ -374,8 +375,6 @@ const TLS_OF_CLIENTS: &[&str] = &[
     "broker.redisnats.redis.sentinel_tls",
     "broker.redisnats.nats.tls",
     "broker.postgres.tls",
-    "presence_manager.redis.tls",
-    "presence_manager.redis.sentinel_tls",
     "map_broker.redis.tls",
     "map_broker.redis.sentinel_tls",
     "map_broker.postgres.tls",

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use ::engine::rules::{ChannelRules, Namespace};
 use brokers::nats::{JetStreamOptions, NatsOptions, NatsTls};
-use brokers::redis::RedisSettings;
 use brokers::redis::settings::{
     Deployment, Login, ParsedAddress, ServerLocation, TlsPem, TlsSettings,
 };
+use brokers::redis::{RedisParts, RedisSettings};
 
 use super::coerce::shown;
 use super::feature::Feature;
@@ -69,6 +69,7 @@ impl RedisEngine {
             connect_timeout: self.connect_timeout,
             io_timeout: self.io_timeout,
             presence_ttl: self.presence_ttl,
+            parts: RedisParts::All,
         }
     }
 
@@ -79,7 +80,48 @@ impl RedisEngine {
     }
 }
 
-pub(super) fn resolve_engine(
+/// Resolves the engine or broker, and the Redis that keeps presence if it is another one.
+pub(super) fn resolve_brokers(
+    options: &Options,
+    channels: &ChannelRules,
+    mistakes: &mut KeyedMistakes,
+) -> (Engine, Option<Box<RedisEngine>>) {
+    let presence = resolve_presence(options, mistakes);
+    let engine = resolve_engine(options, channels, mistakes);
+    let is_alone = matches!(engine, Engine::Memory);
+    let manager = &options.presence_manager;
+    if *manager.enabled && *manager.r#type == EngineType::Memory && !is_alone {
+        let text = "memory would keep presence of each node apart: use redis, or remove presence_manager.enabled";
+        mistakes.push(manager.r#type.fault(text));
+    }
+    (engine, presence)
+}
+
+/// Redis keeps presence beside another broker if it is the presence manager, or if it is the engine
+/// and NATS carries the publications.
+fn resolve_presence(options: &Options, mistakes: &mut KeyedMistakes) -> Option<Box<RedisEngine>> {
+    let (manager, broker) = (&options.presence_manager, &options.broker);
+    if !keeps_presence_in_redis(options) {
+        return None;
+    }
+    let redis = match *manager.enabled {
+        true => &manager.redis,
+        false if *broker.r#type == BrokerType::Nats => &options.engine.redis,
+        false => return None,
+    };
+    resolve_redis(redis, options, mistakes).map(Box::new)
+}
+
+/// Whether Redis keeps presence beside a broker that carries publications.
+fn keeps_presence_in_redis(options: &Options) -> bool {
+    let manager = &options.presence_manager;
+    match *manager.enabled {
+        true => *manager.r#type == EngineType::Redis,
+        false => *options.broker.enabled && *options.engine.r#type == EngineType::Redis,
+    }
+}
+
+fn resolve_engine(
     options: &Options,
     channels: &ChannelRules,
     mistakes: &mut KeyedMistakes,
@@ -91,7 +133,10 @@ pub(super) fn resolve_engine(
     }
     if !*broker.enabled {
         return match is_redis {
-            true => resolve_redis(options, mistakes),
+            true => match resolve_redis(&options.engine.redis, options, mistakes) {
+                Some(redis) => Engine::Redis(Box::new(redis)),
+                None => Engine::Memory,
+            },
             false => Engine::Memory,
         };
     }
@@ -109,10 +154,6 @@ pub(super) fn resolve_engine(
             mistakes.push(broker.r#type.fault(text));
             return Engine::Memory;
         }
-    }
-    if is_redis {
-        let text = "must be memory with broker.type = \"nats\", which replaces the engine";
-        mistakes.push(engine.r#type.fault(text));
     }
     if let Err(text) = brokers::nats::check_url(&broker.nats.url) {
         mistakes.push(broker.nats.url.fault(text));
@@ -168,9 +209,13 @@ fn resolve_nats(
     let history_size_max = all().map(|namespace| namespace.history_size).max().unwrap_or(0);
     let kept_ms =
         |namespace: &Namespace| namespace.history_meta_ttl_ms.max(namespace.channel_ttl_ms);
-    // JetStream is needed only for history, presence and channels with a lifetime.
+    // JetStream is needed only for history, channels with a lifetime, and presence unless Redis
+    // keeps it.
+    let has_presence = !keeps_presence_in_redis(options);
     let keeps = |namespace: &Namespace| {
-        namespace.history_size > 0 || namespace.presence || namespace.channel_ttl_ms > 0
+        namespace.history_size > 0
+            || has_presence && namespace.presence
+            || namespace.channel_ttl_ms > 0
     };
     NatsOptions {
         url: nats.url.to_string(),
@@ -219,20 +264,23 @@ fn pem_file<T: Deref<Target = str>>(
     Some(path)
 }
 
-fn resolve_redis(options: &Options, mistakes: &mut KeyedMistakes) -> Engine {
-    let redis = &options.engine.redis;
+fn resolve_redis(
+    redis: &RedisSection,
+    options: &Options,
+    mistakes: &mut KeyedMistakes,
+) -> Option<RedisEngine> {
     let (key, addresses) = match addresses(redis) {
         Ok(addresses) => addresses,
         Err(mistake) => {
             mistakes.push(mistake);
-            return Engine::Memory;
+            return None;
         }
     };
     let place = match ParsedAddress::parse(&addresses) {
         Ok(place) => place,
         Err(error) => {
             mistakes.push(key.fault(error.to_string()));
-            return Engine::Memory;
+            return None;
         }
     };
     let database = place.database.unwrap_or(*redis.db);
@@ -259,14 +307,15 @@ fn resolve_redis(options: &Options, mistakes: &mut KeyedMistakes) -> Engine {
         }
     }
     if *redis.presence_ttl < *redis.lease {
-        mistakes.push(redis.presence_ttl.fault("must not be less than engine.redis.lease"));
+        let text = format!("must not be less than {}", redis.lease.key);
+        mistakes.push(redis.presence_ttl.fault(text));
     }
     let has_tls = place.has_tls || *redis.tls.enabled;
     let tls = if has_tls { resolve_tls(&redis.tls, mistakes) } else { None };
     let login =
         |user: &str, password: &str| Login { user: user.to_owned(), password: password.to_owned() };
     let sentinel_login = login(&redis.sentinel_user, &redis.sentinel_password);
-    Engine::Redis(Box::new(RedisEngine {
+    Some(RedisEngine {
         deployment: with_sentinel_login(place.deployment, &sentinel_login),
         login: place.login.unwrap_or_else(|| login(&redis.user, &redis.password)),
         database,
@@ -278,7 +327,7 @@ fn resolve_redis(options: &Options, mistakes: &mut KeyedMistakes) -> Engine {
         lease: *redis.lease,
         events_max: *options.lifecycle.events_max,
         waits_at_start: *redis.wait_at_start,
-    }))
+    })
 }
 
 /// The option with the addresses of Redis, and the addresses. Cluster addresses take precedence
@@ -287,7 +336,7 @@ fn addresses(redis: &RedisSection) -> Result<(&Setting<Vec<String>>, Vec<String>
     let (cluster, sentinels) = (&redis.cluster_address, &redis.sentinel_address);
     let master = &*redis.sentinel_master_name;
     if !cluster.is_empty() && !sentinels.is_empty() {
-        let text = "cannot be combined with engine.redis.sentinel_address: remove one of them";
+        let text = format!("cannot be combined with {}: remove one of them", sentinels.key);
         return Err(cluster.fault(text));
     }
     // Hosts without a scheme get the scheme of the key.
@@ -300,7 +349,7 @@ fn addresses(redis: &RedisSection) -> Result<(&Setting<Vec<String>>, Vec<String>
     }
     if !sentinels.is_empty() {
         if master.is_empty() {
-            let text = "is needed with engine.redis.sentinel_address";
+            let text = format!("is needed with {}", sentinels.key);
             return Err(redis.sentinel_master_name.fault(text));
         }
         let query = format!("?sentinel_master_name={master}");

@@ -44,8 +44,6 @@ pub(super) enum Feature {
     NatsWildcards,
     /// `opentelemetry`.
     OpenTelemetry,
-    /// `presence_manager`.
-    PresenceManager,
     /// `debug`.
     Profiling,
     /// `publish_proxy_enabled`.
@@ -115,7 +113,6 @@ impl Feature {
             F::NatsRaw => ("the raw mode of NATS", "publish through the server API"),
             F::NatsWildcards => ("subscribing by wildcard", "subscribe to single channels"),
             F::OpenTelemetry => ("tracing by OpenTelemetry", "use logs and metrics"),
-            F::PresenceManager => ("presence apart from the engine", "the engine keeps presence"),
             F::Profiling => ("profiling by HTTP", "use a profiler of the operating system"),
             F::PublishProxy => ("the publish proxy", "publish from the backend (http_api)"),
             F::RedisReplicas => ("reading from replicas of Redis", "reads go to the master"),

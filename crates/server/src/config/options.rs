@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use channel::ChannelSection;
 use client::ClientSection;
-use engine::{BrokerSection, EngineSection};
+use engine::{BrokerSection, EngineSection, PresenceManagerSection};
 use http::{ApiSection, HealthSection, HttpServerSection, PrometheusSection, WebSocketSection};
 
 use super::kind::{UpTo, one_of};
@@ -37,6 +37,7 @@ section! {
         limits: LimitsSection;
         demo: DemoSection;
         broker: BrokerSection;
+        presence_manager: PresenceManagerSection;
         node: NodeSection;
         lifecycle: LifecycleSection;
     }

@@ -12,7 +12,7 @@ use super::ceilings::resolve_ceilings;
 use super::change::{Bounds, Changeable};
 use super::contradictions::check_names;
 use super::danger::dangers;
-use super::engine::{resolve_engine, unused_engines};
+use super::engine::{resolve_brokers, unused_engines};
 use super::formats::warn_of_formats;
 use super::kind::Kind;
 use super::mistakes::{KeyedMistakes, WarningKind};
@@ -74,12 +74,13 @@ pub(super) fn resolve(
     let rates = resolve_rates(&options.limits, client.channel_limit, &mut mistakes);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let shutdown = resolve_shutdown(&options.shutdown, &mut mistakes);
-    let engine = resolve_engine(&options, &channels, &mut mistakes);
+    let (engine, presence) = resolve_brokers(&options, &channels, &mut mistakes);
     let lengths = check_channel_length(&options, &mut mistakes);
     let config = Config {
         rules: Arc::new(Rules { channels, client, rates, version }),
         changeable: Changeable::new(&raw.tree, Bounds::of(&engine)),
         engine,
+        presence,
         http: resolve_http(&options, &mut mistakes),
         websocket: resolve_websocket(&options.websocket, &mut mistakes),
         admission: resolve_admission(&options.client, &mut mistakes),

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use super::super::answer;
 use super::super::cleanup::Cleanup;
 use super::super::command::CleanupStep;
 use super::super::link::Purpose;
 use super::super::moment::Moment;
+use super::super::outputs::CoreOutput;
 use super::super::resp::Frame;
 use super::RedisCore;
 use super::nodes::FIRST;
@@ -53,17 +55,24 @@ impl RedisCore {
             return;
         };
         match purpose {
-            Purpose::Evict(_, channel) => match frame.text() {
-                Some(cursor) if &cursor[..] != b"0" => {
-                    let (channel, cursor) = (channel.clone(), cursor.clone());
-                    self.evict(now, &channel, &cursor);
+            Purpose::Evict(_, channel) => {
+                let [cursor, left] = frame.list().unwrap_or_default() else {
+                    return self.abandon_cleanup(*number);
+                };
+                for client in left.list().into_iter().flatten().filter_map(answer::client) {
+                    self.outputs.add(CoreOutput::Leave(channel.clone(), client));
                 }
-                _ => {
-                    if cleanup.finish_channel() {
-                        self.request_channels(now);
+                match cursor.text() {
+                    Some(cursor) if &cursor[..] != b"0" => {
+                        self.evict(now, &channel.clone(), &cursor.clone());
+                    }
+                    _ => {
+                        if cleanup.finish_channel() {
+                            self.request_channels(now);
+                        }
                     }
                 }
-            },
+            }
             Purpose::PresentChannels(_) => self.handle_channels(now, frame),
             _ => match frame.list() {
                 Some([left, cursor]) if left.i64() > Some(0) => {
@@ -129,8 +138,9 @@ impl RedisCore {
         let Some(partition) = cleanup.partition() else { return };
         let (number, node) = (cleanup.number(), cleanup.node().to_owned());
         let purpose = Purpose::Evict(number, channel.clone());
+        let parts = self.parts;
         let is_sent = self.write(now, partition, purpose, |_, target, out| {
-            target.evict(&node, channel, cursor, out);
+            target.evict((&node, parts), channel, cursor, out);
         });
         if !is_sent {
             self.registry.cleanup = None;

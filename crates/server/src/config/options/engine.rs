@@ -65,10 +65,19 @@ section! {
 }
 
 section! {
+    /// `presence_manager`.
+    PresenceManagerSection {
+        enabled: bool = false, "Keep presence in the place of presence_manager.type, whatever carries publications.";
+        r#type: EngineType = "memory", "Where presence is kept: redis, or memory of this process, which is accepted only for one node.";
+        redis: RedisSection;
+    }
+}
+
+section! {
     /// `broker`.
     BrokerSection {
-        enabled: bool = false, "Use the broker of broker.type instead of the engine.";
-        r#type: BrokerType = "memory", "Broker that replaces the engine. Only nats is supported; memory is accepted with the memory engine and changes nothing.";
+        enabled: bool = false, "Use the broker of broker.type for publications instead of the engine.";
+        r#type: BrokerType = "memory", "Broker of publications and of messages between nodes. Only nats is supported; with engine.type = redis, presence stays in Redis. memory is accepted with the memory engine and changes nothing.";
         nats: NatsSection;
     }
 }

@@ -42,6 +42,16 @@ const HERE: &[&str] = &[
     "broker.nats.tls.cert_pem", "broker.nats.tls.key_pem", "node.name",
 ];
 
+/// The same below `presence_manager`.
+#[rustfmt::skip]
+const PRESENCE_HERE: &[&str] = &[
+    "enabled", "type", "redis.address", "redis.cluster_address", "redis.sentinel_address",
+    "redis.sentinel_master_name", "redis.user", "redis.password", "redis.db", "redis.sentinel_user",
+    "redis.sentinel_password", "redis.prefix", "redis.connect_timeout", "redis.io_timeout",
+    "redis.presence_ttl", "redis.tls.enabled", "redis.tls.server_ca_pem", "redis.tls.server_name",
+    "redis.tls.cert_pem", "redis.tls.key_pem",
+];
+
 /// The same below `client.token` and `client.subscription_token`.
 #[rustfmt::skip]
 const TOKENS_HERE: &[&str] = &[
@@ -67,6 +77,8 @@ const OTHER_DEFAULTS: &[(&str, &str)] = &[
     ("broker.nats.prefix", "centrifugo"),
     ("engine.redis.io_timeout", "4s"),
     ("engine.redis.prefix", "centrifugo"),
+    ("presence_manager.redis.io_timeout", "4s"),
+    ("presence_manager.redis.prefix", "centrifugo"),
     ("health.enabled", "false"),
     ("prometheus.enabled", "false"),
 ];
@@ -77,6 +89,7 @@ fn theirs() -> Vec<(String, String)> {
         names.iter().map(move |name| format!("{section}.{name}"))
     };
     let here = HERE.iter().map(|path| (*path).to_owned());
+    let here = here.chain(below("presence_manager", PRESENCE_HERE));
     let here = here.chain(below("client.token", TOKENS_HERE));
     let here = here.chain(below("client.subscription_token", TOKENS_HERE));
     let here = here.chain(below("channel.without_namespace", NAMESPACES_HERE)).map(|path| {
@@ -305,8 +318,8 @@ fn a_broker_of_another_kind_beside_the_engine_is_reported() {
         (r#"{"broker": {"enabled": true, "type": "postgres"}}"#, "broker.type"),
         (r#"{"engine": {"type": "redis"}, "broker": {"enabled": true}}"#, "broker.type"),
         (
-            r#"{"engine": {"type": "redis"}, "broker": {"enabled": true, "type": "nats"}}"#,
-            "engine.type",
+            r#"{"engine": {"type": "redis"}, "presence_manager": {"enabled": true}}"#,
+            "presence_manager.type",
         ),
         (
             r#"{"broker": {"enabled": true, "type": "nats", "nats": {"tls": {"enabled": true, "server_ca_pem": "/nowhere"}}}}"#,
@@ -318,6 +331,49 @@ fn a_broker_of_another_kind_beside_the_engine_is_reported() {
         assert_eq!(mistake.key, key);
     }
     load_text(".json", r#"{"broker": {"enabled": true, "type": "memory"}}"#).unwrap();
+}
+
+#[test]
+fn presence_may_be_kept_in_another_place_than_publications() {
+    let redis = r#""redis": {"address": ["redis://presence:6379"], "lease": "5s"}"#;
+    let of = |text: &str| load_text(".json", text).unwrap_or_else(|error| panic!("{error}")).0;
+    let address = |config: &Config| {
+        let presence = config.presence.as_ref().expect("presence apart");
+        format!("{:?}", presence.settings("id".into(), "name".into(), 1).deployment)
+    };
+    let nats = r#""broker": {"enabled": true, "type": "nats"}"#;
+    let engine = of(&format!(r#"{{"engine": {{"type": "redis", {redis}}}, {nats}}}"#));
+    assert!(matches!(engine.engine, Engine::Nats(_)));
+    assert!(address(&engine).contains("presence"), "{}", address(&engine));
+    let manager = format!(r#""presence_manager": {{"enabled": true, "type": "redis", {redis}}}"#);
+    for text in [
+        format!("{{{manager}}}"),
+        format!("{{{nats}, {manager}}}"),
+        format!(r#"{{"engine": {{"type": "redis"}}, {nats}, {manager}}}"#),
+        format!(r#"{{"engine": {{"type": "redis"}}, {manager}}}"#),
+    ] {
+        assert!(address(&of(&text)).contains("presence"), "{text}");
+    }
+    for text in [
+        format!("{{{nats}}}"),
+        r#"{"engine": {"type": "redis"}}"#.to_owned(),
+        r#"{"presence_manager": {"enabled": true}}"#.to_owned(),
+        r#"{"presence_manager": {"type": "redis"}}"#.to_owned(),
+    ] {
+        assert!(of(&text).presence.is_none(), "{text}");
+    }
+    // Without JetStream NATS could not keep presence itself.
+    let namespaces = r#""channel": {"namespaces": [{"name": "room", "presence": true}]}"#;
+    let of_nats = |text: String| match of(&text).engine {
+        Engine::Nats(options) => options.jetstream.is_some(),
+        other => panic!("{other:?}"),
+    };
+    assert!(of_nats(format!("{{{nats}, {namespaces}}}")));
+    assert!(!of_nats(format!("{{{nats}, {namespaces}, {manager}}}")));
+    let short =
+        r#"{"presence_manager": {"enabled": true, "type": "redis", "redis": {"lease": "1ms"}}}"#;
+    let refused = load_text(".json", short).unwrap_err();
+    assert_eq!(refused.mistakes[0].key, "presence_manager.redis.lease");
 }
 
 #[test]

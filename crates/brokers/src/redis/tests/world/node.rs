@@ -107,7 +107,8 @@ impl SimNode {
                     }
                 }
                 CoreOutput::Health(health) => self.health = health,
-                CoreOutput::Warn(_)
+                CoreOutput::Leave(..)
+                | CoreOutput::Warn(_)
                 | CoreOutput::WarnOfSameName
                 | CoreOutput::Nodes(_)
                 | CoreOutput::Lag(_) => {}

@@ -14,7 +14,9 @@ use super::truth::Truth;
 use crate::redis::exchange::{ConnectionId, DriverEvent, LinkEvent, LinkTarget, Observation};
 use crate::redis::moment::{ClockReading, Moment};
 use crate::redis::resp::RespDecoder;
-use crate::redis::settings::{Address, Deployment, Login, RedisSettings, ServerLocation};
+use crate::redis::settings::{
+    Address, Deployment, Login, RedisParts, RedisSettings, ServerLocation,
+};
 use crate::redis::tests::model::scripts::Interpreter;
 use crate::redis::unavailable::UnavailableReason;
 
@@ -111,6 +113,7 @@ impl World {
             connect_timeout: Duration::from_secs(1),
             io_timeout: Duration::from_secs(1),
             presence_ttl: Duration::from_millis(PRESENCE_TTL_MS),
+            parts: RedisParts::All,
         };
         SimNode::new(self.now(), &settings)
     }
