@@ -1,7 +1,7 @@
 //! The answers of other nodes to one question.
 //!
-//! Invariant: each node counts once, and the answers have at most [`SURVEY_BYTES_MAX`] bytes; a node
-//! whose answer does not fit counts as missing. Pure.
+//! Invariant: each node counts once, and the answers have at most [`SURVEY_BYTES_MAX`] bytes; a
+//! node whose answer does not fit counts as missing. Pure.
 
 use std::collections::BTreeSet;
 
