@@ -104,6 +104,13 @@ impl SimEndpoint {
         }
     }
 
+    /// Nothing has failed for long: every gap must have shown by now.
+    pub(super) fn expect_certainty(&mut self, interruptions: &Interruptions) {
+        for (channel, subscription) in &mut self.subscribed {
+            subscription.interruptions = interruptions.of(channel);
+        }
+    }
+
     fn handle_reply(
         &mut self,
         reply: BrokerReply,

@@ -88,6 +88,10 @@ fn places(world: &World) -> Vec<(usize, Endpoint)> {
 /// Every position is the top of its stream: the reply to a second subscribe says so, or its check
 /// fails.
 fn check_positions(world: &mut World, workload: &mut Workload) {
+    for node in world.nodes.iter_mut().flatten() {
+        let interruptions = &node.interruptions;
+        node.endpoints.0.values_mut().for_each(|it| it.expect_certainty(interruptions));
+    }
     for at in places(world) {
         let node = world.nodes[at.0].as_ref().expect("it lives");
         let endpoint = &node.endpoints.0[&at.1];
