@@ -63,28 +63,27 @@
 
 mod answer;
 mod cleanup;
+mod clock;
 mod command;
 mod connection;
-mod conversation;
 mod core;
+mod driver_messages;
 mod error_reply;
-mod exchange;
 mod identity;
 mod keys;
 mod link;
 mod links;
 mod machine;
 mod master_check;
-mod moment;
 mod open_request;
 mod outputs;
 mod page_progress;
 mod pages;
 mod partition;
 mod payload;
-mod pipe;
 mod presence;
 mod registry;
+mod request_connection;
 mod resp;
 mod revocation_read;
 mod scripts;
@@ -98,6 +97,7 @@ mod topology;
 mod unavailable;
 mod watch;
 mod window;
+mod write_queue;
 
 #[cfg(test)]
 mod tests;
@@ -119,10 +119,10 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use self::connection::Dialer;
-use self::exchange::{ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent};
+use self::driver_messages::{ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent};
 use self::machine::Machine;
-use self::pipe::Pipe;
 use self::shared::Shared;
+use self::write_queue::WriteQueue;
 use crate::{
     Broker, Endpoint, Health, Inbox, LeavePublisher, NodeBus, PresenceBroker, PublicationBroker,
     RegistryBroker,
@@ -331,7 +331,7 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
 )]
 enum DriverMessage {
     /// The output of a connection that is open; the event follows.
-    Pipe(ConnectionId, Arc<Pipe>),
+    WriteQueue(ConnectionId, Arc<WriteQueue>),
     Event(DriverEvent),
 }
 
@@ -402,7 +402,7 @@ impl Driver {
         while let Some(command) = machine.poll_command() {
             self.execute(command);
         }
-        let closes_now = closes_at.is_some_and(|at| at <= machine.clock.instant(now.moment));
+        let closes_now = closes_at.is_some_and(|at| at <= machine.clock.instant(now.time));
         let is_over = closes_now || closes_at.is_some() && machine.is_idle();
         (!is_over).then(|| machine.clock.instant(machine.next_timeout()))
     }

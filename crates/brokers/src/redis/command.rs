@@ -14,7 +14,7 @@ use engine::revocation::{Revocation, Subject};
 use wire::protocol::protobuf::encode_client_info;
 use wire::protocol::{ClientInfo, Publication};
 
-use super::exchange::Opened;
+use super::driver_messages::Opened;
 use super::keys::Keys;
 use super::link::ProbeScope;
 use super::open_request::OpenRequest;

@@ -15,17 +15,17 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::DriverMessage;
-use super::conversation::{Conversation, ServerMode, ServerSocket, lost};
-use super::exchange::{ConnectionId, DriverEvent, LinkEvent, LinkTarget, Opened};
+use super::clock::RedisClock;
+use super::driver_messages::{ConnectionId, DriverEvent, LinkEvent, LinkTarget, Opened};
 use super::identity::ServerIdentity;
 use super::keys::Keys;
-use super::moment::RedisClock;
-use super::pipe::Pipe;
+use super::request_connection::{RequestConnection, ServerMode, ServerSocket, lost};
 use super::resp::Frame;
 use super::scripts::Digests;
 use super::settings::{Address, Deployment, RedisSettings, ServerLocation};
 use super::topology::SlotRange;
 use super::unavailable::{UnavailableReason, show};
+use super::write_queue::WriteQueue;
 
 /// Bytes requested from the socket in one read.
 const READ_SIZE: usize = 64 * 1024;
@@ -62,27 +62,27 @@ impl Dialer {
         target: &LinkTarget,
         events: &mpsc::Sender<DriverMessage>,
     ) -> UnavailableReason {
-        let (conversation, found) = match self.open(target).await {
+        let (connection, found) = match self.open(target).await {
             Ok(opened) => opened,
             Err(reason) => return reason,
         };
-        let pipe = Arc::new(Pipe::new(conversation.socket.second()));
-        let address = conversation.address.clone();
+        let queue = Arc::new(WriteQueue::new(connection.socket.second()));
+        let address = connection.address.clone();
         let ServerFacts { digests, identity, has_shards } = found;
         let opened = Opened { address: address.clone(), digests, identity, has_shards };
         let up = DriverEvent::Link(connection_id, LinkEvent::Up(Box::new(opened)));
-        if events.send(DriverMessage::Pipe(connection_id, pipe.clone())).await.is_err()
+        if events.send(DriverMessage::WriteQueue(connection_id, queue.clone())).await.is_err()
             || events.send(up.into()).await.is_err()
         {
             return UnavailableReason::Lost(address, "this node shuts down".to_owned());
         }
-        carry(conversation, connection_id, &pipe, events).await
+        carry(connection, connection_id, &queue, events).await
     }
 
     async fn open(
         &self,
         target: &LinkTarget,
-    ) -> Result<(Conversation, ServerFacts), UnavailableReason> {
+    ) -> Result<(RequestConnection, ServerFacts), UnavailableReason> {
         let address = match target {
             LinkTarget::Server(ServerLocation::At(address)) | LinkTarget::Member(address) => {
                 address.clone()
@@ -92,19 +92,19 @@ impl Dialer {
             }
         };
         let examined = async {
-            let mut conversation = self.connect(&address).await?;
+            let mut connection = self.connect(&address).await?;
             let is_cluster = matches!(target, LinkTarget::Member(_));
             let mode = if is_cluster { ServerMode::ClusterMember } else { ServerMode::Standalone };
-            let major = conversation.handshake(&self.settings.login, mode).await?;
-            conversation.select(self.settings.database).await?;
-            let digests = conversation.load_scripts().await?;
-            if !is_cluster || conversation.owns(self.layout_slot).await? {
+            let major = connection.handshake(&self.settings.login, mode).await?;
+            connection.select(self.settings.database).await?;
+            let digests = connection.load_scripts().await?;
+            if !is_cluster || connection.owns(self.layout_slot).await? {
                 let label = self.label(target);
-                conversation.claim(&self.layout_key, &label, &self.settings.prefix).await?;
+                connection.claim(&self.layout_key, &label, &self.settings.prefix).await?;
             }
-            let identity = ServerIdentity::read(&mut conversation).await?;
+            let identity = ServerIdentity::read(&mut connection).await?;
             let has_shards = is_cluster && major >= 7;
-            Ok((conversation, ServerFacts { digests, identity, has_shards }))
+            Ok((connection, ServerFacts { digests, identity, has_shards }))
         };
         let limit = self.settings.connect_timeout + self.settings.io_timeout;
         timeout(limit, examined).await.unwrap_or(Err(UnavailableReason::Silent(address.clone())))
@@ -124,7 +124,7 @@ impl Dialer {
     pub(super) async fn connect(
         &self,
         address: &Address,
-    ) -> Result<Conversation, UnavailableReason> {
+    ) -> Result<RequestConnection, UnavailableReason> {
         let connect = TcpStream::connect((&*address.host, address.port));
         let unreachable =
             |error: &io::Error| UnavailableReason::Unreachable(address.clone(), error.to_string());
@@ -152,7 +152,7 @@ impl Dialer {
                 }
             }
         };
-        Ok(Conversation::new(address.clone(), socket))
+        Ok(RequestConnection::new(address.clone(), socket))
     }
 
     /// Reads the cluster's slots from the first member that replies.
@@ -163,9 +163,9 @@ impl Dialer {
         let mut last = UnavailableReason::Incomplete;
         for address in members {
             let ask = async {
-                let mut conversation = self.connect(address).await?;
-                conversation.authenticate(&self.settings.login).await?;
-                conversation.ask(&[b"CLUSTER", b"SLOTS"]).await
+                let mut connection = self.connect(address).await?;
+                connection.authenticate(&self.settings.login).await?;
+                connection.ask(&[b"CLUSTER", b"SLOTS"]).await
             };
             let limit = self.settings.connect_timeout + self.settings.connect_timeout;
             match timeout(limit, ask)
@@ -200,12 +200,12 @@ impl Dialer {
 
 /// Reads and writes until one side ends; returns why.
 async fn carry(
-    conversation: Conversation,
+    connection: RequestConnection,
     connection_id: ConnectionId,
-    pipe: &Pipe,
+    queue: &WriteQueue,
     events: &mpsc::Sender<DriverMessage>,
 ) -> UnavailableReason {
-    let Conversation { address, socket, mut decoder } = conversation;
+    let RequestConnection { address, socket, mut decoder } = connection;
     let (mut reader, writer) = tokio::io::split(socket);
     let read = async {
         // Bytes read since the socket was last drained.
@@ -238,7 +238,7 @@ async fn carry(
         }
     };
     tokio::select! {
-        error = pipe.pump(writer) => lost(&address, &Err(error)),
+        error = queue.pump(writer) => lost(&address, &Err(error)),
         reason = read => reason,
     }
 }

@@ -31,13 +31,15 @@ use self::expirations::Expirations;
 use self::reads::Reads;
 
 use super::answer;
+use super::clock::{ClockReading, MonotonicTime};
 use super::command::{CommandEncoder, CommandTarget};
+use super::driver_messages::{
+    ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent, LinkId, LinkTarget,
+};
 use super::error_reply::{is_error, is_retried, requires_reconnect};
-use super::exchange::{ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent, LinkId, LinkTarget};
 use super::keys::{Keys, PubSubName, shard};
 use super::link::{Purpose, SentCommand, SubscriptionChange};
 use super::links::Links;
-use super::moment::{ClockReading, Moment};
 use super::open_request::{Asker, OpenRequest};
 use super::outputs::{CoreOutput, CoreOutputs, EndpointStates};
 use super::pages::{self, Taken};
@@ -80,7 +82,7 @@ pub(super) struct RedisCore {
     surveys: SurveyTable,
     reads: Reads,
     expirations: Expirations,
-    next_tick: Moment,
+    next_tick: MonotonicTime,
     /// Partition whose presence is renewed next.
     next_renewal: usize,
 }
@@ -92,7 +94,7 @@ const TICK: Duration = Duration::from_millis(50);
 const RENEWALS_PER_TTL: u64 = 3;
 
 impl RedisCore {
-    pub(super) fn new(now: Moment, settings: &RedisSettings) -> RedisCore {
+    pub(super) fn new(now: MonotonicTime, settings: &RedisSettings) -> RedisCore {
         let (shards, topology) = match &settings.deployment {
             Deployment::Servers(servers) => (servers.len(), None),
             Deployment::Cluster(seeds) => (1, Some(Topology::new(seeds.clone()))),
@@ -146,24 +148,24 @@ impl RedisCore {
         job: Job,
         endpoints: &dyn EndpointStates,
     ) {
-        let moment = self.begin(now);
+        let time = self.begin(now);
         match job {
             Job::Request { endpoint, request } => {
-                let deadline = moment + self.io_timeout;
+                let deadline = time + self.io_timeout;
                 let request = OpenRequest::new(endpoint, request, deadline);
-                self.accept(moment, request, endpoints);
+                self.accept(time, request, endpoints);
             }
-            Job::Detach { endpoint } => self.detach(moment, endpoint, endpoints),
+            Job::Detach { endpoint } => self.detach(time, endpoint, endpoints),
             Job::Announce(options) => {
                 self.options = options;
-                self.registry.request_renewal(moment);
+                self.registry.request_renewal(time);
             }
         }
     }
 
-    fn begin(&mut self, now: ClockReading) -> Moment {
+    fn begin(&mut self, now: ClockReading) -> MonotonicTime {
         self.unix_ms = now.unix_ms;
-        now.moment
+        now.time
     }
 
     /// Handles an event of a connection.
@@ -222,7 +224,7 @@ impl RedisCore {
     }
 
     /// Time of the next call of [`RedisCore::handle_timeout`].
-    pub(super) fn next_timeout(&self) -> Moment {
+    pub(super) fn next_timeout(&self) -> MonotonicTime {
         self.next_tick
     }
 
@@ -247,7 +249,11 @@ impl RedisCore {
     }
 
     /// Writes pending lifecycle events and sends buffered output, one write for each server.
-    pub(super) fn flush(&mut self, now: Moment, send: impl FnMut(ConnectionId, &mut Vec<u8>)) {
+    pub(super) fn flush(
+        &mut self,
+        now: MonotonicTime,
+        send: impl FnMut(ConnectionId, &mut Vec<u8>),
+    ) {
         self.send_lifecycle(now);
         self.links.flush(send);
     }
@@ -268,7 +274,7 @@ impl RedisCore {
     }
 
     /// Updates local state, then sends the request or holds it while its partition moves.
-    fn accept(&mut self, now: Moment, pending: OpenRequest, endpoints: &dyn EndpointStates) {
+    fn accept(&mut self, now: MonotonicTime, pending: OpenRequest, endpoints: &dyn EndpointStates) {
         let partition = pending.request.channel().map_or(0, |channel| self.route(channel));
         match &pending.request {
             BrokerRequest::Publications(request) => {
@@ -302,7 +308,7 @@ impl RedisCore {
     /// Updates the subscriptions; breaks if nothing is to be sent for the request itself.
     fn accept_publications(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         endpoint: Endpoint,
         request: &PublicationsRequest,
         endpoints: &dyn EndpointStates,
@@ -349,7 +355,7 @@ impl RedisCore {
         self.reply(asker.endpoint, asker.id.answer(result));
     }
 
-    fn detach(&mut self, now: Moment, endpoint: Endpoint, endpoints: &dyn EndpointStates) {
+    fn detach(&mut self, now: MonotonicTime, endpoint: Endpoint, endpoints: &dyn EndpointStates) {
         for (partition, channel) in self.subscriptions.remove_endpoint(endpoint) {
             self.reads.close(&channel);
             self.expirations.forget(&channel);
@@ -368,7 +374,12 @@ impl RedisCore {
     }
 
     /// Handles one frame; an error when the connection must be closed.
-    fn handle_frame(&mut self, now: Moment, link: LinkId, frame: Frame) -> Result<(), MustClose> {
+    fn handle_frame(
+        &mut self,
+        now: MonotonicTime,
+        link: LinkId,
+        frame: Frame,
+    ) -> Result<(), MustClose> {
         if let Frame::Push(items) = frame {
             self.handle_push(now, link, &items);
             return Ok(());
@@ -439,7 +450,7 @@ impl RedisCore {
 
     fn handle_error(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         link: LinkId,
         sent: SentCommand,
         text: &[u8],
@@ -510,7 +521,7 @@ impl RedisCore {
             .warn(format!("Redis at {address} refused a command{of}: {}{hint}", show(text)));
     }
 
-    fn handle_push(&mut self, now: Moment, link: LinkId, items: &[Frame]) {
+    fn handle_push(&mut self, now: MonotonicTime, link: LinkId, items: &[Frame]) {
         let [kind, name, rest @ ..] = items else { return };
         let (Some(kind), Some(name)) = (kind.str(), name.str()) else { return };
         let Some(pubsub_name) = self.keys.pubsub_name(name) else { return };

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a missing field counts as unknown, never as different.
 
-use super::conversation::Conversation;
+use super::request_connection::RequestConnection;
 use super::resp::Frame;
 use super::settings::Address;
 use super::unavailable::UnavailableReason;
@@ -39,12 +39,12 @@ impl ServerIdentity {
     }
 
     pub(super) async fn read(
-        conversation: &mut Conversation,
+        connection: &mut RequestConnection,
     ) -> Result<ServerIdentity, UnavailableReason> {
-        let address = conversation.address().clone();
+        let address = connection.address().clone();
         let mut identity = ServerIdentity::default();
         for section in ["replication", "server", "memory", "stats"] {
-            let answer = conversation.ask(&[b"INFO", section.as_bytes()]).await?;
+            let answer = connection.ask(&[b"INFO", section.as_bytes()]).await?;
             match &answer {
                 Frame::Error(text) => return Err(UnavailableReason::of_answer(&address, text)),
                 frame => frame.str().unwrap_or_default().lines().for_each(|it| identity.note(it)),

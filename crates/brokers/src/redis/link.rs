@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::exchange::{LinkTarget, Opened};
+use super::clock::MonotonicTime;
+use super::driver_messages::{LinkTarget, Opened};
 use super::master_check::MasterCheck;
-use super::moment::Moment;
 use super::open_request::OpenRequest;
 use super::resp::encode;
 use super::revocation_read::RevocationRead;
@@ -42,8 +42,8 @@ pub(super) struct ActiveLink {
     overdue: usize,
     next_fence: u64,
     /// When the pending probe was sent.
-    probe_sent: Option<Moment>,
-    next_probe: Moment,
+    probe_sent: Option<MonotonicTime>,
+    next_probe: MonotonicTime,
     /// Whether a probe has returned over this connection.
     pub(super) is_verified: bool,
     /// Scope of the next probe: full over a new connection, and after a refusal until everything is
@@ -62,7 +62,7 @@ pub(super) struct ActiveLink {
 /// A pending command.
 pub(super) struct SentCommand {
     pub(super) partition: usize,
-    pub(super) deadline: Moment,
+    pub(super) deadline: MonotonicTime,
     pub(super) purpose: Purpose,
     /// Bytes reserved for its reply; 0 for a short one.
     pub(super) reserved: usize,
@@ -70,7 +70,7 @@ pub(super) struct SentCommand {
 
 impl SentCommand {
     /// A command with a short reply.
-    pub(super) fn new(partition: usize, deadline: Moment, purpose: Purpose) -> SentCommand {
+    pub(super) fn new(partition: usize, deadline: MonotonicTime, purpose: Purpose) -> SentCommand {
         SentCommand { partition, deadline, purpose, reserved: 0 }
     }
 }
@@ -151,7 +151,7 @@ pub(super) enum LinkHealth {
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 impl ActiveLink {
-    pub(super) fn new(now: Moment, opened: Opened) -> ActiveLink {
+    pub(super) fn new(now: MonotonicTime, opened: Opened) -> ActiveLink {
         ActiveLink {
             opened,
             out: Vec::new(),
@@ -220,7 +220,7 @@ impl ActiveLink {
         names: &[String],
         change: SubscriptionChange,
         partition: usize,
-        deadline: Moment,
+        deadline: MonotonicTime,
     ) -> u64 {
         let command: &[u8] = match (change, self.opened.has_shards) {
             (SubscriptionChange::Open | SubscriptionChange::Probe, false) => b"SUBSCRIBE",
@@ -242,7 +242,7 @@ impl ActiveLink {
     /// Removes overdue requests and returns the connection's health.
     pub(super) fn check(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         io_timeout: Duration,
     ) -> (Vec<OpenRequest>, LinkHealth) {
         let mut overdue_requests = self.window.take_overdue(now);
@@ -271,7 +271,7 @@ impl ActiveLink {
     }
 
     /// Whether a probe is due; the caller then sends it.
-    pub(super) fn begins_probe(&mut self, now: Moment) -> bool {
+    pub(super) fn begins_probe(&mut self, now: MonotonicTime) -> bool {
         let begins = self.next_probe <= now && self.probe_sent.is_none() && !self.is_silent();
         if begins {
             (self.probe_sent, self.pending_scope) = (Some(now), self.probe_scope);
@@ -305,7 +305,7 @@ impl ActiveLink {
     }
 
     /// A probe has returned; returns its round-trip time.
-    pub(super) fn ends_probe(&mut self, now: Moment) -> Option<Duration> {
+    pub(super) fn ends_probe(&mut self, now: MonotonicTime) -> Option<Duration> {
         self.is_verified = true;
         if self.pending_scope == ProbeScope::Full && self.probe_sent.is_some() {
             (self.refusal, self.probe_scope) = (None, ProbeScope::Basic);

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::clock::MonotonicTime;
 use super::connection::backoff;
-use super::exchange::{ConnectionId, LinkCommand, LinkId, LinkTarget, Opened};
+use super::driver_messages::{ConnectionId, LinkCommand, LinkId, LinkTarget, Opened};
 use super::link::{ActiveLink, RedisLink};
-use super::moment::Moment;
 use super::settings::{Address, ServerLocation};
 use super::unavailable::UnavailableReason;
 
@@ -81,7 +81,7 @@ impl Links {
     }
 
     /// A connection is open.
-    pub(super) fn open(&mut self, now: Moment, id: LinkId, opened: Opened) {
+    pub(super) fn open(&mut self, now: MonotonicTime, id: LinkId, opened: Opened) {
         if let Some(link) = self.links.get_mut(&id) {
             link.failures = 0;
             link.reason = UnavailableReason::Unverified(opened.address.clone());

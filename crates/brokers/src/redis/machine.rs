@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::DriverMessage;
+use super::clock::{ClockReading, MonotonicTime, RedisClock};
 use super::core::RedisCore;
-use super::exchange::{ConnectionId, Job, LinkCommand};
-use super::moment::{ClockReading, Moment, RedisClock};
+use super::driver_messages::{ConnectionId, Job, LinkCommand};
 use super::outputs::{CoreOutput, EndpointStates};
-use super::pipe::Pipe;
 use super::settings::RedisSettings;
 use super::shared::Shared;
+use super::write_queue::WriteQueue;
 use crate::Endpoint;
 use crate::channel_options::OtherNode;
 use crate::endpoints::Endpoints;
@@ -23,7 +23,7 @@ pub(super) struct Machine {
     core: RedisCore,
     shared: Arc<Shared>,
     pub(super) clock: RedisClock,
-    pipes: HashMap<ConnectionId, Arc<Pipe>>,
+    write_queues: HashMap<ConnectionId, Arc<WriteQueue>>,
     /// Empty; kept for its capacity.
     jobs: Vec<Job>,
 }
@@ -31,13 +31,13 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn new(settings: &RedisSettings, shared: Arc<Shared>) -> Machine {
         let clock = RedisClock::start();
-        let core = RedisCore::new(clock.moment(), settings);
-        Machine { core, shared, clock, pipes: HashMap::new(), jobs: Vec::new() }
+        let core = RedisCore::new(clock.time(), settings);
+        Machine { core, shared, clock, write_queues: HashMap::new(), jobs: Vec::new() }
     }
 
-    fn add_pipe(&mut self, connection_id: ConnectionId, pipe: Arc<Pipe>) {
-        self.pipes.retain(|known, _| known.link != connection_id.link);
-        self.pipes.insert(connection_id, pipe);
+    fn add_write_queue(&mut self, connection_id: ConnectionId, queue: Arc<WriteQueue>) {
+        self.write_queues.retain(|known, _| known.link != connection_id.link);
+        self.write_queues.insert(connection_id, queue);
     }
 
     /// Handles messages of the driver's tasks.
@@ -48,7 +48,9 @@ impl Machine {
     ) {
         for message in messages {
             match message {
-                DriverMessage::Pipe(connection_id, pipe) => self.add_pipe(connection_id, pipe),
+                DriverMessage::WriteQueue(connection_id, queue) => {
+                    self.add_write_queue(connection_id, queue)
+                }
                 DriverMessage::Event(event) => self.core.handle_event(now, event),
             }
         }
@@ -73,17 +75,17 @@ impl Machine {
 
     /// Leaves the registry, as the broker ends.
     pub(super) fn leave_registry(&mut self, now: ClockReading) {
-        self.core.leave_registry(now.moment);
+        self.core.leave_registry(now.time);
         self.carry_out();
     }
 
     /// Sends buffered commands, one write for each server.
     pub(super) fn flush(&mut self, now: ClockReading) {
-        let pipes = &self.pipes;
-        self.core.flush(now.moment, |connection_id, bytes| {
-            match pipes.get(&connection_id) {
+        let write_queues = &self.write_queues;
+        self.core.flush(now.time, |connection_id, bytes| {
+            match write_queues.get(&connection_id) {
                 // A closed connection reports itself.
-                Some(pipe) => pipe.send(bytes),
+                Some(queue) => queue.send(bytes),
                 None => bytes.clear(),
             }
         });
@@ -94,7 +96,7 @@ impl Machine {
         self.core.is_idle()
     }
 
-    pub(super) fn next_timeout(&self) -> Moment {
+    pub(super) fn next_timeout(&self) -> MonotonicTime {
         self.core.next_timeout()
     }
 

@@ -5,15 +5,15 @@
 
 use std::time::Duration;
 
-use super::moment::Moment;
+use super::clock::MonotonicTime;
 
 /// Evidence that a link's server is still the master.
 #[derive(Debug)]
 pub(super) struct MasterCheck {
     /// When the connection was opened.
-    since: Moment,
+    since: MonotonicTime,
     /// When at least half of the Sentinels last named this server.
-    named_at: Moment,
+    named_at: MonotonicTime,
     /// Whether other nodes have renewed leases at it since.
     had_other_nodes: bool,
     /// Consecutive observations of a different server at this address.
@@ -43,7 +43,7 @@ const MISMATCHES_MAX: u32 = 2;
 const SENTINELS_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl MasterCheck {
-    pub(super) fn new(now: Moment) -> MasterCheck {
+    pub(super) fn new(now: MonotonicTime) -> MasterCheck {
         MasterCheck {
             since: now,
             named_at: now,
@@ -54,22 +54,22 @@ impl MasterCheck {
     }
 
     /// Whether an observation that began at this time is older than the connection.
-    pub(super) fn is_outdated(&self, asked_at: Moment) -> bool {
+    pub(super) fn is_outdated(&self, asked_at: MonotonicTime) -> bool {
         asked_at < self.since
     }
 
     /// Whether the Sentinels have not named this server for longer than the timeout.
-    pub(super) fn is_unconfirmed(&self, now: Moment) -> bool {
+    pub(super) fn is_unconfirmed(&self, now: MonotonicTime) -> bool {
         self.named_at + SENTINELS_TIMEOUT <= now
     }
 
     /// At least half of the Sentinels name this server.
-    pub(super) fn note_named(&mut self, now: Moment, others: OtherNodes) {
+    pub(super) fn note_named(&mut self, now: MonotonicTime, others: OtherNodes) {
         (self.named_at, self.had_other_nodes) = (now, others == OtherNodes::Present);
     }
 
     /// Whether neither Sentinels nor other nodes confirm this server any more.
-    pub(super) fn is_isolated(&mut self, now: Moment, others: OtherNodes) -> bool {
+    pub(super) fn is_isolated(&mut self, now: MonotonicTime, others: OtherNodes) -> bool {
         self.had_other_nodes |= others == OtherNodes::Present;
         self.had_other_nodes && others == OtherNodes::Absent && self.is_unconfirmed(now)
     }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_node_is_isolated_when_neither_sentinels_nor_other_nodes_confirm_its_master() {
-        let start = Moment::default();
+        let start = MonotonicTime::default();
         let at = |seconds| start + Duration::from_secs(seconds);
         for is_named in [true, false] {
             let mut master_check = MasterCheck::new(start);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_node_that_never_had_other_nodes_is_not_isolated() {
-        let start = Moment::default();
+        let start = MonotonicTime::default();
         let mut master_check = MasterCheck::new(start);
         master_check.note_named(start, OtherNodes::Absent);
         assert!(!master_check.is_isolated(start + 2 * SENTINELS_TIMEOUT, OtherNodes::Absent));
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn one_mismatch_is_not_enough_and_a_match_resets_them() {
-        let mut master_check = MasterCheck::new(Moment::default());
+        let mut master_check = MasterCheck::new(MonotonicTime::default());
         for identity in [FoundServer::Different, FoundServer::Same, FoundServer::Different] {
             assert!(!master_check.is_replaced(identity));
         }
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn keys_count_as_evicted_from_the_first_report_on() {
-        let mut master_check = MasterCheck::new(Moment::default());
+        let mut master_check = MasterCheck::new(MonotonicTime::default());
         let counts = [7, 7, 10, 2].map(|keys| master_check.newly_evicted(keys));
         assert_eq!(counts, [0, 0, 3, 0]);
     }

@@ -2,7 +2,7 @@
 
 use engine::broker::{BrokerRequest, RequestId};
 
-use super::moment::Moment;
+use super::clock::MonotonicTime;
 use super::page_progress::PageProgress;
 use crate::Endpoint;
 
@@ -10,7 +10,7 @@ use crate::Endpoint;
 pub(super) struct OpenRequest {
     pub(super) endpoint: Endpoint,
     pub(super) request: BrokerRequest,
-    pub(super) deadline: Moment,
+    pub(super) deadline: MonotonicTime,
     /// Pages read so far of an incomplete reply.
     pub(super) progress: Option<Box<PageProgress>>,
 }
@@ -23,7 +23,11 @@ pub(super) struct Asker<T> {
 }
 
 impl OpenRequest {
-    pub(super) fn new(endpoint: Endpoint, request: BrokerRequest, deadline: Moment) -> OpenRequest {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        request: BrokerRequest,
+        deadline: MonotonicTime,
+    ) -> OpenRequest {
         OpenRequest { endpoint, request, deadline, progress: None }
     }
 }

@@ -18,7 +18,7 @@ use engine::history::fitting_count;
 use wire::protocol::{ClientInfo, HistoryResult, Publication, StreamPosition};
 
 use super::answer::{self, ClientsPage, StreamPage};
-use super::moment::Moment;
+use super::clock::MonotonicTime;
 use super::open_request::OpenRequest;
 use super::page_progress::PageProgress;
 use super::resp::Frame;
@@ -55,7 +55,7 @@ pub(super) fn is_long(request: &BrokerRequest) -> bool {
 
 /// Handles one page; `held` counts the bytes that all readers of the server hold.
 pub(super) fn take(
-    now: Moment,
+    now: MonotonicTime,
     pending: &mut OpenRequest,
     frame: &Frame,
     held: &Arc<AtomicUsize>,
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn no_page_is_read_after_the_deadline() {
-        let now = Moment::default();
+        let now = MonotonicTime::default();
         let mut pending = OpenRequest::new(Endpoint(0), join(2), now);
         let entry = |offset: u64| {
             let text = |text: String| Frame::Text(text.into());

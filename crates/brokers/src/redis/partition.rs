@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::exchange::LinkId;
-use super::moment::Moment;
+use super::clock::MonotonicTime;
+use super::driver_messages::LinkId;
 use super::open_request::OpenRequest;
 use super::unavailable::UnavailableReason;
 
@@ -36,7 +36,7 @@ pub(super) struct SubscribeRefusal {
 
 /// State of the retry; a number is the fence that ends the step.
 enum Retry {
-    At(Moment),
+    At(MonotonicTime),
     /// Subscribing to the refused names.
     Names(u64),
     /// The names were accepted; subscribing to all channels of the partition.
@@ -48,7 +48,7 @@ pub(super) struct Hold {
     /// Requests that a server did not execute; older than all in `held`.
     pub(super) returned: VecDeque<OpenRequest>,
     pub(super) held: VecDeque<OpenRequest>,
-    pub(super) retry_at: Moment,
+    pub(super) retry_at: MonotonicTime,
     /// Whether its channels must be subscribed again.
     pub(super) must_resubscribe: bool,
     /// Whether the scripts must be loaded again.
@@ -63,7 +63,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 impl Partition {
     /// Holds requests from now on.
-    pub(super) fn hold(&mut self, now: Moment) -> &mut Hold {
+    pub(super) fn hold(&mut self, now: MonotonicTime) -> &mut Hold {
         self.hold.get_or_insert_with(|| {
             Box::new(Hold {
                 returned: VecDeque::new(),
@@ -76,19 +76,24 @@ impl Partition {
     }
 
     /// Ends the hold when it is time and no command is pending; returns the held requests.
-    pub(super) fn release(&mut self, now: Moment) -> Option<Box<Hold>> {
+    pub(super) fn release(&mut self, now: MonotonicTime) -> Option<Box<Hold>> {
         self.hold.take_if(|hold| self.in_flight == 0 && hold.retry_at <= now)
     }
 
     /// The server has refused a subscription to these names.
-    pub(super) fn refuse(&mut self, now: Moment, names: Arc<[String]>, reason: UnavailableReason) {
+    pub(super) fn refuse(
+        &mut self,
+        now: MonotonicTime,
+        names: Arc<[String]>,
+        reason: UnavailableReason,
+    ) {
         let names = self.refusal.take().map_or(names, |refusal| refusal.names);
         let retry = Retry::At(now + REFUSED_RETRY);
         self.refusal = Some(Box::new(SubscribeRefusal { reason, names, retry }));
     }
 
     /// Names to retry, when a retry is due.
-    pub(super) fn refused_names(&self, now: Moment) -> Option<Arc<[String]>> {
+    pub(super) fn refused_names(&self, now: MonotonicTime) -> Option<Arc<[String]>> {
         let refusal = self.refusal.as_ref()?;
         let is_due = matches!(refusal.retry, Retry::At(at) if at <= now);
         (is_due && self.hold.is_none()).then(|| refusal.names.clone())
@@ -133,7 +138,7 @@ impl Partition {
     }
 
     /// Removes held requests whose deadline has passed.
-    pub(super) fn take_overdue(&mut self, now: Moment) -> Vec<OpenRequest> {
+    pub(super) fn take_overdue(&mut self, now: MonotonicTime) -> Vec<OpenRequest> {
         let mut late = Vec::new();
         if let Some(hold) = &mut self.hold {
             for queue in [&mut hold.returned, &mut hold.held] {
@@ -156,18 +161,18 @@ mod tests {
     fn request(endpoint: u32, channel: &str) -> OpenRequest {
         let (id, channel) = (RequestId::new(0), channel.into());
         let request = PublicationsRequest::RemoveHistory { id, channel };
-        OpenRequest::new(Endpoint(endpoint), request.into(), Moment::default())
+        OpenRequest::new(Endpoint(endpoint), request.into(), MonotonicTime::default())
     }
 
     #[test]
     fn a_request_that_was_overtaken_is_not_sent_again() {
         let mut partition = Partition::default();
         assert!(partition.take_overtaken(&request(1, "a")).is_empty(), "nothing is held");
-        let hold = partition.hold(Moment::default());
+        let hold = partition.hold(MonotonicTime::default());
         hold.returned.extend([request(1, "a"), request(2, "a"), request(1, "b")]);
         hold.held.push_back(request(1, "a"));
         assert_eq!(partition.take_overtaken(&request(1, "a")).len(), 1);
-        let hold = partition.hold(Moment::default());
+        let hold = partition.hold(MonotonicTime::default());
         assert_eq!((hold.returned.len(), hold.held.len()), (2, 1));
     }
 }

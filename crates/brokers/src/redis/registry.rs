@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::cleanup::Cleanup;
+use super::clock::MonotonicTime;
 use super::master_check::OtherNodes;
-use super::moment::Moment;
 use super::unavailable::UnavailableReason;
 use crate::lifecycle::LifecycleQueue;
 
@@ -17,15 +17,15 @@ pub(super) struct Registry {
     /// Lifecycle events of this node's clients that Redis has not acknowledged.
     pub(super) lifecycle: LifecycleQueue,
     lease: Duration,
-    next_renewal: Moment,
+    next_renewal: MonotonicTime,
     /// Whether Redis has confirmed the lease.
     pub(super) is_member: bool,
     /// Lifecycle events are not sent again before this time.
-    paused_until: Moment,
+    paused_until: MonotonicTime,
     /// When the presence of all clients is written once more.
-    pub(super) renews_presence_at: Option<Moment>,
+    pub(super) renews_presence_at: Option<MonotonicTime>,
     /// Id of another node with this node's name, and when it was first seen.
-    twin: Option<(String, Moment)>,
+    twin: Option<(String, MonotonicTime)>,
     pub(super) cleanup: Option<Cleanup>,
     /// Why Redis refuses the lease.
     pub(super) reason: Option<UnavailableReason>,
@@ -42,7 +42,7 @@ const RENEWALS_PER_LEASE: u32 = 4;
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 impl Registry {
-    pub(super) fn new(now: Moment, lease: Duration) -> Registry {
+    pub(super) fn new(now: MonotonicTime, lease: Duration) -> Registry {
         let lifecycle = LifecycleQueue::default();
         Registry {
             lifecycle,
@@ -81,17 +81,17 @@ impl Registry {
     }
 
     /// Whether lifecycle events may be sent.
-    pub(super) fn may_send(&self, now: Moment) -> bool {
+    pub(super) fn may_send(&self, now: MonotonicTime) -> bool {
         self.is_member && self.paused_until <= now
     }
 
     /// Pauses lifecycle events after a failure.
-    pub(super) fn pause_lifecycle(&mut self, now: Moment) {
+    pub(super) fn pause_lifecycle(&mut self, now: MonotonicTime) {
         self.paused_until = now + RETRY_AFTER;
     }
 
     /// Whether another node of this name outlives the lease of a node that was killed.
-    pub(super) fn has_twin(&mut self, now: Moment, twin: &str) -> bool {
+    pub(super) fn has_twin(&mut self, now: MonotonicTime, twin: &str) -> bool {
         if twin.is_empty() {
             self.twin = None;
             return false;
@@ -106,7 +106,7 @@ impl Registry {
     }
 
     /// Whether a renewal is due; the caller then sends it.
-    pub(super) fn begins_renewal(&mut self, now: Moment) -> bool {
+    pub(super) fn begins_renewal(&mut self, now: MonotonicTime) -> bool {
         let begins = self.next_renewal <= now;
         if begins {
             self.next_renewal = now + self.lease / RENEWALS_PER_LEASE;
@@ -115,12 +115,12 @@ impl Registry {
     }
 
     /// Makes a renewal due at once.
-    pub(super) fn request_renewal(&mut self, now: Moment) {
+    pub(super) fn request_renewal(&mut self, now: MonotonicTime) {
         self.next_renewal = now;
     }
 
     /// Schedules a retry of a failed renewal.
-    pub(super) fn handle_renewal_failed(&mut self, now: Moment) {
+    pub(super) fn handle_renewal_failed(&mut self, now: MonotonicTime) {
         self.next_renewal = now + RETRY_AFTER.min(self.lease / RENEWALS_PER_LEASE);
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connection::Dialer;
-use super::conversation::Conversation;
+use super::request_connection::RequestConnection;
 use super::resp::Frame;
 use super::settings::{Address, Login};
 use super::unavailable::{UnavailableReason, show};
@@ -76,9 +76,9 @@ impl Dialer {
         login: &Login,
     ) -> Result<MasterReport, UnavailableReason> {
         let ask = async {
-            let mut conversation = self.connect_sentinel(sentinel, login).await?;
+            let mut connection = self.connect_sentinel(sentinel, login).await?;
             let name = master.as_bytes();
-            let reply = conversation.ask(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name]).await?;
+            let reply = connection.ask(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", name]).await?;
             let address = match reply {
                 Frame::List(reply) => address(&reply),
                 Frame::Null => None,
@@ -87,7 +87,7 @@ impl Dialer {
             };
             let unknown = || UnavailableReason::UnknownMaster(master.to_owned());
             let address = address.ok_or_else(unknown)?;
-            let facts = conversation.ask(&[b"SENTINEL", b"MASTER", name]).await?;
+            let facts = connection.ask(&[b"SENTINEL", b"MASTER", name]).await?;
             Ok(MasterReport { address, config_epoch: config_epoch(&facts) })
         };
         let limit = self.settings.connect_timeout + self.settings.connect_timeout;
@@ -98,13 +98,13 @@ impl Dialer {
         &self,
         sentinel: &Address,
         login: &Login,
-    ) -> Result<Conversation, UnavailableReason> {
-        let mut conversation = self.connect(sentinel).await?;
-        match conversation.authenticate(login).await {
+    ) -> Result<RequestConnection, UnavailableReason> {
+        let mut connection = self.connect(sentinel).await?;
+        match connection.authenticate(login).await {
             Err(UnavailableReason::Login(address, text)) => {
                 Err(UnavailableReason::SentinelLogin(address, text))
             }
-            entered => entered.map(|()| conversation),
+            entered => entered.map(|()| connection),
         }
     }
 
@@ -117,10 +117,10 @@ impl Dialer {
     ) {
         loop {
             let watched = async {
-                let mut conversation = self.connect_sentinel(sentinel, login).await?;
-                conversation.ask(&[b"SUBSCRIBE", b"+switch-master"]).await?;
+                let mut connection = self.connect_sentinel(sentinel, login).await?;
+                connection.ask(&[b"SUBSCRIBE", b"+switch-master"]).await?;
                 loop {
-                    conversation.next_frame().await?;
+                    connection.next_frame().await?;
                     switched.notify_one();
                 }
             };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use wire::protocol::ClientInfo;
 
-use super::exchange::Job;
+use super::driver_messages::Job;
 use super::unavailable::UnavailableReason;
 use crate::channel_options::ChannelOptions;
 use crate::endpoints::Endpoints;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use engine::broker::{BrokerError, Survey};
 
-use super::moment::Moment;
+use super::clock::MonotonicTime;
 use super::open_request::Asker;
 
 /// Open surveys by number.
@@ -23,12 +23,12 @@ pub(super) struct OpenSurvey {
     /// Nodes that have not answered; `None` until Redis has listed the live nodes.
     missing: Option<HashSet<String>>,
     answers: Vec<Bytes>,
-    deadline: Moment,
+    deadline: MonotonicTime,
 }
 
 impl SurveyTable {
     /// The question of a survey has been sent.
-    pub(super) fn begin(&mut self, number: u64, asker: Asker<Survey>, deadline: Moment) {
+    pub(super) fn begin(&mut self, number: u64, asker: Asker<Survey>, deadline: MonotonicTime) {
         let survey = OpenSurvey { asker, missing: None, answers: Vec::new(), deadline };
         self.open.insert(number, survey);
     }
@@ -58,7 +58,7 @@ impl SurveyTable {
     }
 
     /// Removes surveys whose deadline has passed.
-    pub(super) fn take_overdue(&mut self, now: Moment) -> Vec<OpenSurvey> {
+    pub(super) fn take_overdue(&mut self, now: MonotonicTime) -> Vec<OpenSurvey> {
         self.open
             .extract_if(.., |_, survey| survey.deadline <= now)
             .map(|(_, survey)| survey)
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::Endpoint;
 
-    fn begin(surveys: &mut SurveyTable, number: u64, deadline: Moment) {
+    fn begin(surveys: &mut SurveyTable, number: u64, deadline: MonotonicTime) {
         let asker = Asker { endpoint: Endpoint(0), id: RequestId::new(number) };
         surveys.begin(number, asker, deadline);
     }
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_survey_ends_with_the_last_answer() {
-        let (mut surveys, now) = (SurveyTable::default(), Moment::default());
+        let (mut surveys, now) = (SurveyTable::default(), MonotonicTime::default());
         begin(&mut surveys, 1, now);
         assert!(surveys.handle_nodes(1, nodes(&["a", "b"])).is_none());
         assert!(surveys.handle_answer(1, "a", "x".into()).is_none());
@@ -124,14 +124,14 @@ mod tests {
 
     #[test]
     fn a_survey_without_other_nodes_ends_at_once() {
-        let (mut surveys, now) = (SurveyTable::default(), Moment::default());
+        let (mut surveys, now) = (SurveyTable::default(), MonotonicTime::default());
         begin(&mut surveys, 1, now);
         assert!(surveys.handle_nodes(1, nodes(&[])).is_some());
     }
 
     #[test]
     fn an_overdue_survey_counts_missing_answers() {
-        let (mut surveys, now) = (SurveyTable::default(), Moment::default());
+        let (mut surveys, now) = (SurveyTable::default(), MonotonicTime::default());
         begin(&mut surveys, 1, now);
         begin(&mut surveys, 2, now);
         begin(&mut surveys, 3, now + Duration::from_secs(1));

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::moment::Moment;
+use super::clock::MonotonicTime;
 use super::resp::Frame;
 use super::settings::Address;
 use super::unavailable::UnavailableReason;
@@ -16,7 +16,7 @@ pub(super) struct Topology {
     reason: Option<UnavailableReason>,
     is_refreshing: bool,
     is_stale: bool,
-    answered_at: Option<Moment>,
+    answered_at: Option<MonotonicTime>,
     refreshes: usize,
 }
 
@@ -45,7 +45,7 @@ impl Topology {
     }
 
     /// Members to ask for the slots, if a refresh is due.
-    pub(super) fn begin_refresh(&mut self, now: Moment) -> Option<Vec<Address>> {
+    pub(super) fn begin_refresh(&mut self, now: MonotonicTime) -> Option<Vec<Address>> {
         let wait = if self.is_stale { RETRY_AFTER } else { REFRESH_AFTER };
         let is_time = self.answered_at.is_none_or(|at| at + wait <= now);
         if self.is_refreshing || !is_time {
@@ -68,7 +68,11 @@ impl Topology {
     }
 
     /// Stores the result of a refresh.
-    pub(super) fn handle(&mut self, now: Moment, slots: Result<Vec<SlotRange>, UnavailableReason>) {
+    pub(super) fn handle(
+        &mut self,
+        now: MonotonicTime,
+        slots: Result<Vec<SlotRange>, UnavailableReason>,
+    ) {
         self.is_refreshing = false;
         self.answered_at = Some(now);
         match slots {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::DriverMessage;
 use super::connection::Dialer;
-use super::exchange::{DriverEvent, LinkId, Observation};
+use super::driver_messages::{DriverEvent, LinkId, Observation};
 use super::identity::ServerIdentity;
 use super::sentinel::Master;
 use super::settings::{Address, ServerLocation};
@@ -72,7 +72,7 @@ impl Dialer {
         last: &mut Option<(Address, Option<ServerIdentity>)>,
         identified_at: &mut Instant,
     ) -> Result<Observation, UnavailableReason> {
-        let asked_at = self.clock.moment();
+        let asked_at = self.clock.time();
         let address = match server {
             ServerLocation::At(address) => address.clone(),
             ServerLocation::Sentinel { master, sentinels, login } => {
@@ -104,9 +104,9 @@ impl Dialer {
         address: &Address,
     ) -> Result<ServerIdentity, UnavailableReason> {
         let ask = async {
-            let mut conversation = self.connect(address).await?;
-            conversation.authenticate(&self.settings.login).await?;
-            ServerIdentity::read(&mut conversation).await
+            let mut connection = self.connect(address).await?;
+            connection.authenticate(&self.settings.login).await?;
+            ServerIdentity::read(&mut connection).await
         };
         let limit = self.settings.connect_timeout + self.settings.io_timeout;
         timeout(limit, ask).await.unwrap_or(Err(UnavailableReason::Silent(address.clone())))

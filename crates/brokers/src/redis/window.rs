@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::moment::Moment;
+use super::clock::MonotonicTime;
 use super::open_request::OpenRequest;
 use super::pages;
 use crate::Endpoint;
@@ -90,7 +90,7 @@ impl ReadWindow {
     }
 
     /// Removes requests whose deadline has passed.
-    pub(super) fn take_overdue(&mut self, now: Moment) -> Vec<OpenRequest> {
+    pub(super) fn take_overdue(&mut self, now: MonotonicTime) -> Vec<OpenRequest> {
         self.take_out(|_, pending| pending.deadline <= now)
     }
 
@@ -169,13 +169,13 @@ mod tests {
         let query = HistoryQuery::default();
         let (id, channel) = (RequestId::new(0), channel.into());
         let request = PublicationsRequest::History { id, channel, query, meta_ttl_ms: 0 }.into();
-        OpenRequest::new(Endpoint(endpoint), request, Moment::default())
+        OpenRequest::new(Endpoint(endpoint), request, MonotonicTime::default())
     }
 
     fn write(endpoint: u32, channel: &str) -> OpenRequest {
         let (id, channel) = (RequestId::new(0), channel.into());
         let request = PublicationsRequest::RemoveHistory { id, channel }.into();
-        OpenRequest::new(Endpoint(endpoint), request, Moment::default())
+        OpenRequest::new(Endpoint(endpoint), request, MonotonicTime::default())
     }
 
     /// A window without room for another page.
@@ -208,7 +208,7 @@ mod tests {
     fn an_overdue_request_does_not_delay_later_ones() {
         let mut window = full();
         assert!(window.admit(3, read(1, "a")).is_none());
-        assert_eq!(window.take_overdue(Moment::default()).len(), 1);
+        assert_eq!(window.take_overdue(MonotonicTime::default()).len(), 1);
         assert!(window.admit(3, write(1, "a")).is_some());
         assert!(window.is_empty());
     }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::super::answer;
 use super::super::cleanup::Cleanup;
+use super::super::clock::MonotonicTime;
 use super::super::command::CleanupStep;
 use super::super::link::Purpose;
-use super::super::moment::Moment;
 use super::super::outputs::CoreOutput;
 use super::super::resp::Frame;
 use super::RedisCore;
@@ -23,7 +23,7 @@ const NODE_ENDED: &str = "shutdown";
 
 impl RedisCore {
     /// The node's lease has expired, and Redis has assigned its cleanup to this node.
-    pub(super) fn begin_cleanup(&mut self, now: Moment, node: &str) {
+    pub(super) fn begin_cleanup(&mut self, now: MonotonicTime, node: &str) {
         tracing::info!(%node, "Redis: the lease of a node has ended; cleaning up");
         let number = self.random.next_u64();
         self.registry.cleanup = Some(Cleanup::new(number, node.to_owned(), self.partitions.len()));
@@ -31,7 +31,7 @@ impl RedisCore {
     }
 
     /// Removes this node from the registry at shutdown, with clients that have not left yet.
-    pub(in crate::redis) fn leave_registry(&mut self, now: Moment) {
+    pub(in crate::redis) fn leave_registry(&mut self, now: MonotonicTime) {
         self.send_lifecycle(now);
         if self.registry.is_member && self.registry.lifecycle.is_quiet() {
             self.registry.is_member = false;
@@ -42,7 +42,7 @@ impl RedisCore {
     }
 
     /// The answer to a command of a cleanup.
-    pub(super) fn handle_cleanup(&mut self, now: Moment, purpose: &Purpose, frame: &Frame) {
+    pub(super) fn handle_cleanup(&mut self, now: MonotonicTime, purpose: &Purpose, frame: &Frame) {
         let (Purpose::PresentChannels(number)
         | Purpose::Evict(number, _)
         | Purpose::CleanUp(number)) = purpose
@@ -102,7 +102,7 @@ impl RedisCore {
 
     /// Reads the channels of the next partition in which the node's clients are present. Partitions
     /// without a usable server are skipped; presence expires there.
-    fn request_channels(&mut self, now: Moment) {
+    fn request_channels(&mut self, now: MonotonicTime) {
         while let Some(cleanup) = &self.registry.cleanup
             && let Some(partition) = cleanup.partition()
         {
@@ -121,7 +121,7 @@ impl RedisCore {
         self.clean_up(now, b"0");
     }
 
-    fn handle_channels(&mut self, now: Moment, frame: &Frame) {
+    fn handle_channels(&mut self, now: MonotonicTime, frame: &Frame) {
         let Some(cleanup) = &mut self.registry.cleanup else { return };
         let channels = frame.list().unwrap_or_default();
         let has_channels = cleanup.begin_channels(channels.len());
@@ -133,7 +133,7 @@ impl RedisCore {
         }
     }
 
-    fn evict(&mut self, now: Moment, channel: &Arc<str>, cursor: &[u8]) {
+    fn evict(&mut self, now: MonotonicTime, channel: &Arc<str>, cursor: &[u8]) {
         let Some(cleanup) = &self.registry.cleanup else { return };
         let Some(partition) = cleanup.partition() else { return };
         let (number, node) = (cleanup.number(), cleanup.node().to_owned());
@@ -147,7 +147,7 @@ impl RedisCore {
         }
     }
 
-    fn clean_up(&mut self, now: Moment, cursor: &[u8]) {
+    fn clean_up(&mut self, now: MonotonicTime, cursor: &[u8]) {
         let Some(cleanup) = &self.registry.cleanup else { return };
         let (number, node) = (cleanup.number(), cleanup.node().to_owned());
         let reason = if node == self.encoder.node { NODE_ENDED } else { NODE_LOST };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use engine::broker::BrokerEvent;
 
-use super::super::moment::Moment;
+use super::super::clock::MonotonicTime;
 use super::super::resp::Frame;
 use super::RedisCore;
 
@@ -17,8 +17,8 @@ use super::RedisCore;
 #[derive(Default)]
 pub(super) struct Expirations {
     /// TTL of each subscribed channel, and when it expires once Redis has answered.
-    limited: HashMap<Arc<str>, (u64, Option<Moment>)>,
-    queue: BTreeSet<(Moment, Arc<str>)>,
+    limited: HashMap<Arc<str>, (u64, Option<MonotonicTime>)>,
+    queue: BTreeSet<(MonotonicTime, Arc<str>)>,
 }
 
 /// Margin after which Redis has removed the key of an expired channel.
@@ -42,7 +42,7 @@ impl Expirations {
         }
     }
 
-    fn set(&mut self, channel: &Arc<str>, end: Moment) {
+    fn set(&mut self, channel: &Arc<str>, end: MonotonicTime) {
         let Some((_, known)) = self.limited.get_mut(channel) else { return };
         if let Some(before) = known.replace(end) {
             self.queue.remove(&(before, channel.clone()));
@@ -50,7 +50,7 @@ impl Expirations {
         self.queue.insert((end, channel.clone()));
     }
 
-    fn take_ended(&mut self, now: Moment) -> Option<Arc<str>> {
+    fn take_ended(&mut self, now: MonotonicTime) -> Option<Arc<str>> {
         let (end, _) = self.queue.first()?;
         if *end > now {
             return None;
@@ -63,7 +63,7 @@ impl Expirations {
 
 impl RedisCore {
     /// Redis has answered with the remaining TTL of a channel.
-    pub(super) fn handle_ttl(&mut self, now: Moment, channel: &Arc<str>, frame: &Frame) {
+    pub(super) fn handle_ttl(&mut self, now: MonotonicTime, channel: &Arc<str>, frame: &Frame) {
         if let Some([_, left]) = frame.list()
             && let Some(left) = left.u64()
         {
@@ -72,7 +72,7 @@ impl RedisCore {
     }
 
     /// Expires channels: notifies their subscribers and removes the retained history.
-    pub(super) fn expire_channels(&mut self, now: Moment) {
+    pub(super) fn expire_channels(&mut self, now: MonotonicTime) {
         while let Some(channel) = self.expirations.take_ended(now) {
             let index = self.route(&channel);
             let event = BrokerEvent::Expired { channel: channel.clone() };

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use engine::broker::{BrokerError, BrokerEvent, Survey, Ticket};
 
+use super::super::clock::MonotonicTime;
 use super::super::command::{CommandTarget, LeaseReport};
 use super::super::link::{Purpose, SentCommand};
-use super::super::moment::Moment;
 use super::super::open_request::Asker;
 use super::super::outputs::{CoreOutput, NodeRecord};
 use super::super::resp::Frame;
@@ -31,7 +31,7 @@ impl RedisCore {
     /// Writes one command for a partition. Returns whether its server can be used now.
     pub(super) fn write(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         index: usize,
         purpose: Purpose,
         form: impl FnOnce(&super::CommandEncoder, CommandTarget<'_>, &mut Vec<u8>),
@@ -48,7 +48,7 @@ impl RedisCore {
     }
 
     /// Renews the lease, restores presence and ends overdue surveys, when due.
-    pub(super) fn send_lease(&mut self, now: Moment) {
+    pub(super) fn send_lease(&mut self, now: MonotonicTime) {
         if self.registry.begins_renewal(now) {
             let report = LeaseReport {
                 is_free: self.registry.cleanup.is_none(),
@@ -74,7 +74,7 @@ impl RedisCore {
     }
 
     /// Sends pending lifecycle events.
-    pub(super) fn send_lifecycle(&mut self, now: Moment) {
+    pub(super) fn send_lifecycle(&mut self, now: MonotonicTime) {
         if !self.registry.may_send(now) {
             return;
         }
@@ -90,7 +90,7 @@ impl RedisCore {
     }
 
     /// The first partition has a server, which may lack what the previous one held.
-    pub(super) fn join_registry(&mut self, now: Moment) {
+    pub(super) fn join_registry(&mut self, now: MonotonicTime) {
         // The lease first: other nodes look up clients by live node.
         self.registry.request_renewal(now);
         self.send_lease(now);
@@ -98,7 +98,7 @@ impl RedisCore {
         self.scan(now, b"0");
     }
 
-    fn scan(&mut self, now: Moment, cursor: &[u8]) {
+    fn scan(&mut self, now: MonotonicTime, cursor: &[u8]) {
         // If the server cannot be used, the next reconnect scans again.
         let _later = self.write(now, FIRST, Purpose::Scan, |encoder, target, out| {
             encoder.scan(target, cursor, out);
@@ -106,7 +106,12 @@ impl RedisCore {
     }
 
     /// Handles the reply to a registry command.
-    pub(super) fn handle_node_answer(&mut self, now: Moment, purpose: &Purpose, frame: &Frame) {
+    pub(super) fn handle_node_answer(
+        &mut self,
+        now: MonotonicTime,
+        purpose: &Purpose,
+        frame: &Frame,
+    ) {
         match purpose {
             Purpose::Lifecycle(_) => self.registry.lifecycle.handle_sent(),
             &Purpose::Lease { with_options } => {
@@ -145,7 +150,7 @@ impl RedisCore {
     }
 
     /// A registry command has failed or has an unknown outcome.
-    pub(super) fn handle_node_failure(&mut self, now: Moment, purpose: Purpose) {
+    pub(super) fn handle_node_failure(&mut self, now: MonotonicTime, purpose: Purpose) {
         match purpose {
             Purpose::Revocations(reading) => {
                 self.answer(&reading.asker, Err(BrokerError::Unavailable));
@@ -170,7 +175,7 @@ impl RedisCore {
         }
     }
 
-    fn renew_all_presence(&mut self, now: Moment) {
+    fn renew_all_presence(&mut self, now: MonotonicTime) {
         for index in 0..self.partitions.len() {
             if self.partitions[index].hold.is_none() {
                 self.renew_presence(now, index);
@@ -178,7 +183,7 @@ impl RedisCore {
         }
     }
 
-    fn handle_lease(&mut self, now: Moment, frame: &Frame) {
+    fn handle_lease(&mut self, now: MonotonicTime, frame: &Frame) {
         let Some([lasted, time, dead, twin, whole, others]) = frame.list() else { return };
         self.note_others(others.list().unwrap_or_default());
         let was_member = std::mem::replace(&mut self.registry.is_member, true);
@@ -231,7 +236,7 @@ impl RedisCore {
     }
 
     /// Sends a survey to all other nodes.
-    pub(super) fn survey(&mut self, now: Moment, asker: Asker<Survey>, question: &[u8]) {
+    pub(super) fn survey(&mut self, now: MonotonicTime, asker: Asker<Survey>, question: &[u8]) {
         let number = self.random.next_u64();
         let ticket = Ticket { node: self.encoder.node.clone(), number };
         let payload = control::encode_question(&ticket, question);
@@ -250,7 +255,7 @@ impl RedisCore {
     }
 
     /// Handles a message of another node.
-    pub(super) fn handle_message(&mut self, now: Moment, message: NodeMessage) {
+    pub(super) fn handle_message(&mut self, now: MonotonicTime, message: NodeMessage) {
         match message {
             NodeMessage::Order(control) => {
                 self.outputs.notify(BrokerEvent::Control(control.into()));

@@ -6,9 +6,9 @@
 
 use engine::broker::BrokerEvent;
 
-use super::super::exchange::{LinkId, Observation};
+use super::super::clock::MonotonicTime;
+use super::super::driver_messages::{LinkId, Observation};
 use super::super::master_check::FoundServer;
-use super::super::moment::Moment;
 use super::super::unavailable::UnavailableReason;
 use super::RedisCore;
 
@@ -16,7 +16,7 @@ impl RedisCore {
     /// Handles an observation of where a link should lead.
     pub(super) fn handle_observation(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         id: LinkId,
         seen: Result<Observation, UnavailableReason>,
     ) {
@@ -72,7 +72,7 @@ impl RedisCore {
 
     /// Leaves servers that neither Sentinels nor other nodes confirm: this node may be on the
     /// minority side of a partition.
-    pub(super) fn leave_isolated_servers(&mut self, now: Moment) {
+    pub(super) fn leave_isolated_servers(&mut self, now: MonotonicTime) {
         let other_nodes = self.registry.other_nodes();
         for id in self.links.ids() {
             let has_sentinels = self.links.has_sentinels(id);

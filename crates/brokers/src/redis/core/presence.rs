@@ -8,7 +8,7 @@ use std::sync::Arc;
 use engine::broker::{Membership, PresenceRequest, PublicationsRequest};
 use wire::protocol::ClientInfo;
 
-use super::super::moment::Moment;
+use super::super::clock::MonotonicTime;
 use super::super::open_request::OpenRequest;
 use super::super::outputs::{CoreOutput, EndpointStates};
 use super::super::presence::PresentClient;
@@ -37,7 +37,7 @@ impl RedisCore {
 
     pub(super) fn announce_leave(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         endpoint: Endpoint,
         (channel, info): (Arc<str>, Arc<ClientInfo>),
         endpoints: &dyn EndpointStates,

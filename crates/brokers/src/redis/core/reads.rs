@@ -116,7 +116,7 @@ pub(super) fn share(
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::moment::Moment;
+    use super::super::super::clock::MonotonicTime;
 
     use wire::protocol::{Publication, StreamPosition};
 
@@ -130,7 +130,7 @@ mod tests {
     fn pending(id: u64, read: JoinRead) -> OpenRequest {
         let (id, channel) = (RequestId::new(id), "a".into());
         let request = PublicationsRequest::Subscribe { id, channel, read }.into();
-        OpenRequest::new(Endpoint(0), request, Moment::default())
+        OpenRequest::new(Endpoint(0), request, MonotonicTime::default())
     }
 
     #[test]

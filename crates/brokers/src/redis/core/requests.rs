@@ -7,10 +7,10 @@ use engine::broker::{
     PublicationsRequest,
 };
 
+use super::super::clock::MonotonicTime;
 use super::super::command::{CommandTarget, RemainingClients, RequestContext};
-use super::super::exchange::LinkId;
+use super::super::driver_messages::LinkId;
 use super::super::link::{Purpose, SentCommand};
-use super::super::moment::Moment;
 use super::super::open_request::OpenRequest;
 use super::super::pages;
 use super::super::window::ReadWindow;
@@ -19,7 +19,7 @@ use crate::limits::PARTITIONS;
 
 impl RedisCore {
     /// Sends a request or fails it at once; a request with a long reply may wait for room.
-    pub(super) fn send(&mut self, now: Moment, partition: usize, pending: OpenRequest) {
+    pub(super) fn send(&mut self, now: MonotonicTime, partition: usize, pending: OpenRequest) {
         let Some(connection) = self.links.usable(self.partitions[partition].link) else {
             return self.fail(pending);
         };
@@ -32,7 +32,7 @@ impl RedisCore {
     }
 
     /// Sends waiting requests while there is room for their replies.
-    pub(super) fn send_waiting(&mut self, now: Moment, link: LinkId) {
+    pub(super) fn send_waiting(&mut self, now: MonotonicTime, link: LinkId) {
         while let Some(connection) = self.links.connection(link)
             && let Some((partition, pending)) = connection.window.next()
         {
@@ -40,7 +40,7 @@ impl RedisCore {
         }
     }
 
-    fn write_request(&mut self, now: Moment, partition: usize, pending: OpenRequest) {
+    fn write_request(&mut self, now: MonotonicTime, partition: usize, pending: OpenRequest) {
         let remaining_clients = match &pending.request {
             BrokerRequest::Presence(PresenceRequest::Remove { channel, .. })
                 if !self.present.has_any(partition, channel) =>
@@ -96,7 +96,7 @@ impl RedisCore {
     /// sent by itself.
     pub(super) fn answer_followers(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         partition: usize,
         pending: &OpenRequest,
         reply: &BrokerReply,

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use engine::broker::BrokerError;
 use engine::revocation::Revocation;
 
+use super::super::clock::MonotonicTime;
 use super::super::command::CommandTarget;
 use super::super::link::{Purpose, SentCommand};
-use super::super::moment::Moment;
 use super::super::open_request::Asker;
 use super::super::resp::Frame;
 use super::super::revocation_read::{RevocationPart, RevocationRead};
@@ -18,11 +18,15 @@ use super::RedisCore;
 use super::nodes::FIRST;
 
 impl RedisCore {
-    pub(super) fn read_revocations(&mut self, now: Moment, asker: Asker<Vec<Arc<Revocation>>>) {
+    pub(super) fn read_revocations(
+        &mut self,
+        now: MonotonicTime,
+        asker: Asker<Vec<Arc<Revocation>>>,
+    ) {
         self.read_part(now, RevocationRead::new(asker), b"0");
     }
 
-    fn read_part(&mut self, now: Moment, reading: RevocationRead, cursor: &[u8]) {
+    fn read_part(&mut self, now: MonotonicTime, reading: RevocationRead, cursor: &[u8]) {
         let Some(connection) = self.links.usable(self.partitions[FIRST].link) else {
             return self.answer(&reading.asker, Err(BrokerError::Unavailable));
         };
@@ -41,7 +45,7 @@ impl RedisCore {
     /// twice.
     pub(super) fn handle_revocations(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         mut reading: RevocationRead,
         frame: &Frame,
     ) {

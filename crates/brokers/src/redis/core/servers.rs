@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use engine::broker::{BrokerEvent, PresenceRequest, PublicationsRequest};
 
-use super::super::exchange::{LinkId, LinkTarget, Opened};
+use super::super::clock::MonotonicTime;
+use super::super::driver_messages::{LinkId, LinkTarget, Opened};
 use super::super::link::{ActiveLink, LinkHealth, Purpose, SentCommand, SubscriptionChange};
-use super::super::moment::Moment;
 use super::super::open_request::OpenRequest;
 use super::super::partition::{Hold, Partition};
 use super::super::resp::encode;
@@ -23,7 +23,7 @@ use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
 
 impl RedisCore {
     /// Holds requests of the partition until its pending commands have returned.
-    pub(super) fn hold(&mut self, now: Moment, partition: usize, why: &[u8]) -> &mut Hold {
+    pub(super) fn hold(&mut self, now: MonotonicTime, partition: usize, why: &[u8]) -> &mut Hold {
         let has_forgotten = why.starts_with(b"NOSCRIPT");
         if let Some(topology) = &mut self.topology
             && !has_forgotten
@@ -36,7 +36,7 @@ impl RedisCore {
     }
 
     /// Resumes a held partition on the server that it belongs to.
-    pub(super) fn resume(&mut self, now: Moment, index: usize) {
+    pub(super) fn resume(&mut self, now: MonotonicTime, index: usize) {
         if self.partitions[index].link != self.partitions[index].target {
             self.partitions[index].hold(now);
         }
@@ -72,7 +72,7 @@ impl RedisCore {
 
     /// Leaves the previous server: unsubscribes channels that are not sharded, which would be
     /// received twice. Returns requests that were not sent.
-    fn leave_link(&mut self, now: Moment, index: usize) -> Vec<OpenRequest> {
+    fn leave_link(&mut self, now: MonotonicTime, index: usize) -> Vec<OpenRequest> {
         let tag = index % PARTITIONS;
         let deadline = now + self.io_timeout;
         let link = self.partitions[index].link;
@@ -95,7 +95,7 @@ impl RedisCore {
         connection.window.take_partition(index)
     }
 
-    fn load_scripts(&mut self, now: Moment, partition: usize) {
+    fn load_scripts(&mut self, now: MonotonicTime, partition: usize) {
         let deadline = now + self.io_timeout;
         let Some(connection) = self.links.usable(self.partitions[partition].link) else { return };
         for script in scripts::ALL {
@@ -107,7 +107,7 @@ impl RedisCore {
 
     /// A partition has a server, again or for the first time: subscribes its channels, sends
     /// positions to subscribers, and renews presence. Returns the number of the last fence.
-    pub(super) fn restore(&mut self, now: Moment, index: usize) -> Option<u64> {
+    pub(super) fn restore(&mut self, now: MonotonicTime, index: usize) -> Option<u64> {
         let subscribed = self.subscriptions.channels(index);
         let channels: Vec<Arc<str>> =
             subscribed.iter().map(|(channel, _)| channel.clone()).collect();
@@ -148,7 +148,7 @@ impl RedisCore {
     }
 
     /// Renews the presence of all clients of this node in a partition.
-    pub(super) fn renew_presence(&mut self, now: Moment, index: usize) {
+    pub(super) fn renew_presence(&mut self, now: MonotonicTime, index: usize) {
         let deadline = now + self.io_timeout;
         let Some(connection) = self.links.usable(self.partitions[index].link) else { return };
         let target = CommandTarget {
@@ -170,7 +170,7 @@ impl RedisCore {
     }
 
     /// Renews some partitions' presence at every tick, so that all are renewed in time.
-    pub(super) fn renew_next_presence(&mut self, now: Moment) {
+    pub(super) fn renew_next_presence(&mut self, now: MonotonicTime) {
         let ticks = self.encoder.presence_ttl_ms / RENEWALS_PER_TTL / TICK.as_millis() as u64;
         let count = (self.partitions.len() as u64).div_ceil(ticks.max(1));
         for _ in 0..count {
@@ -181,7 +181,7 @@ impl RedisCore {
         }
     }
 
-    pub(super) fn handle_up(&mut self, now: Moment, id: LinkId, opened: Opened) {
+    pub(super) fn handle_up(&mut self, now: MonotonicTime, id: LinkId, opened: Opened) {
         tracing::info!(
             server = %opened.address, run_id = %opened.identity.run_id, "Redis: connected"
         );
@@ -203,7 +203,12 @@ impl RedisCore {
     }
 
     /// A connection has ended. Pending commands have an unknown outcome.
-    pub(super) fn handle_down(&mut self, now: Moment, id: LinkId, reason: UnavailableReason) {
+    pub(super) fn handle_down(
+        &mut self,
+        now: MonotonicTime,
+        id: LinkId,
+        reason: UnavailableReason,
+    ) {
         if self.partitions[0].link == Some(id) {
             self.registry.reason = None;
         }
@@ -225,7 +230,7 @@ impl RedisCore {
         self.forget_in_flight(now, id, connection);
     }
 
-    fn forget_in_flight(&mut self, now: Moment, id: LinkId, connection: Option<ActiveLink>) {
+    fn forget_in_flight(&mut self, now: MonotonicTime, id: LinkId, connection: Option<ActiveLink>) {
         for partition in &mut self.partitions {
             if partition.link == Some(id) {
                 partition.in_flight = 0;
@@ -243,14 +248,14 @@ impl RedisCore {
         unsent.into_iter().for_each(|pending| self.fail(pending));
     }
 
-    pub(super) fn leave_silent(&mut self, now: Moment, id: LinkId) {
+    pub(super) fn leave_silent(&mut self, now: MonotonicTime, id: LinkId) {
         self.leave(now, id, UnavailableReason::Silent);
     }
 
     /// Closes a connection deliberately.
     pub(super) fn leave(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         id: LinkId,
         why: impl FnOnce(Address) -> UnavailableReason,
     ) {
@@ -259,7 +264,7 @@ impl RedisCore {
     }
 
     /// Fails overdue requests, closes a hopeless connection and sends the next probe.
-    pub(super) fn check_link(&mut self, now: Moment, id: LinkId) {
+    pub(super) fn check_link(&mut self, now: MonotonicTime, id: LinkId) {
         let io_timeout = self.io_timeout;
         // A partition that is held or waits for a server cannot carry the probe.
         let is_settled =
@@ -295,7 +300,7 @@ impl RedisCore {
         }
     }
 
-    pub(super) fn refresh_slots(&mut self, now: Moment) {
+    pub(super) fn refresh_slots(&mut self, now: MonotonicTime) {
         let is_down = |link: LinkId| !self.links.is_up(link);
         let has_gap = self.partitions.iter().any(|partition| partition.target.is_none_or(is_down));
         let Some(topology) = &mut self.topology else { return };
@@ -310,7 +315,7 @@ impl RedisCore {
     /// Moves partitions to the masters that the cluster reports.
     pub(super) fn handle_slots(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         slots: Result<Vec<SlotRange>, UnavailableReason>,
     ) {
         let Some(topology) = &mut self.topology else { return };
@@ -343,7 +348,7 @@ impl RedisCore {
     }
 
     /// Drops servers that have no partition any more.
-    fn forget_links(&mut self, now: Moment) {
+    fn forget_links(&mut self, now: MonotonicTime) {
         let partitions = &self.partitions;
         let is_needed = |id: LinkId| {
             let needs =

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use engine::broker::{BrokerError, BrokerReply};
 
+use super::super::clock::MonotonicTime;
+use super::super::driver_messages::LinkId;
 use super::super::error_reply::is_retried;
-use super::super::exchange::LinkId;
 use super::super::keys::PubSubName;
 use super::super::link::{Fence, SubscriptionChange};
-use super::super::moment::Moment;
 use super::super::unavailable::UnavailableReason;
 use super::RedisCore;
 use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
@@ -22,7 +22,7 @@ impl RedisCore {
     /// is sent; the reconnect subscribes everything. Returns the number of the last fence.
     pub(super) fn update_subscriptions(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         partition: usize,
         channels: &[Arc<str>],
         change: SubscriptionChange,
@@ -36,7 +36,7 @@ impl RedisCore {
     /// Like [`RedisCore::update_subscriptions`], with pub/sub names.
     pub(super) fn update_named_subscriptions(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         partition: usize,
         names: &[String],
         change: SubscriptionChange,
@@ -56,7 +56,12 @@ impl RedisCore {
     }
 
     /// A subscription command was refused; the reply to its ECHO follows.
-    pub(super) fn handle_subscribe_refused(&mut self, now: Moment, link: LinkId, text: &[u8]) {
+    pub(super) fn handle_subscribe_refused(
+        &mut self,
+        now: MonotonicTime,
+        link: LinkId,
+        text: &[u8],
+    ) {
         let Some(connection) = self.links.connection(link) else { return };
         let reason = UnavailableReason::of_answer(&connection.opened.address, text);
         let Some((partition, fence)) = connection.head_fence() else { return };
@@ -75,7 +80,7 @@ impl RedisCore {
     /// The fence after a subscription command has been reached.
     pub(super) fn handle_fence(
         &mut self,
-        now: Moment,
+        now: MonotonicTime,
         link: LinkId,
         partition: usize,
         fence: &Fence,
@@ -98,7 +103,7 @@ impl RedisCore {
     }
 
     /// Retries refused subscriptions when a retry is due.
-    pub(super) fn retry_refused(&mut self, now: Moment, partition: usize) {
+    pub(super) fn retry_refused(&mut self, now: MonotonicTime, partition: usize) {
         let Some(names) = self.partitions[partition].refused_names(now) else { return };
         let Some(fence) =
             self.update_named_subscriptions(now, partition, &names, SubscriptionChange::Open)

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use engine::random::Random;
 
-use crate::redis::exchange::ConnectionId;
+use crate::redis::driver_messages::ConnectionId;
 use crate::redis::resp::RespDecoder;
 use crate::redis::tests::model::server::ClientId;
 

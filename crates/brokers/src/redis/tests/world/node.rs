@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use crate::Endpoint;
+use crate::redis::clock::ClockReading;
 use crate::redis::core::RedisCore;
-use crate::redis::exchange::{ConnectionId, Job, LinkCommand, LinkId, LinkTarget};
-use crate::redis::moment::ClockReading;
+use crate::redis::driver_messages::{ConnectionId, Job, LinkCommand, LinkId, LinkTarget};
 use crate::redis::outputs::{CoreOutput, EndpointStates};
 use crate::redis::settings::{RedisSettings, ServerLocation};
 use crate::redis::unavailable::UnavailableReason;
@@ -50,7 +50,7 @@ impl EndpointStates for Endpoints {
 impl SimNode {
     pub(super) fn new(now: ClockReading, settings: &RedisSettings) -> SimNode {
         let mut node = SimNode {
-            core: RedisCore::new(now.moment, settings),
+            core: RedisCore::new(now.time, settings),
             name: settings.node.clone(),
             endpoints: Endpoints::default(),
             connects: Vec::new(),
@@ -80,7 +80,7 @@ impl SimNode {
     pub(super) fn turn(&mut self, now: ClockReading, now_ms: u64, truth: &mut Truth) {
         self.core.handle_timeout(now);
         let sent = &mut self.sent;
-        self.core.flush(now.moment, |connection_id, bytes| {
+        self.core.flush(now.time, |connection_id, bytes| {
             sent.push((connection_id, std::mem::take(bytes)));
         });
         while let Some(command) = self.core.poll_command() {

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use crate::redis::exchange::Opened;
+use crate::redis::driver_messages::Opened;
 use crate::redis::identity::ServerIdentity;
 use crate::redis::scripts;
 use crate::redis::settings::Address;

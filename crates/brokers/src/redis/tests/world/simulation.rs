@@ -11,8 +11,10 @@ use super::network::{Lane, Wire};
 use super::node::SimNode;
 use super::server::{Kept, SimServer};
 use super::truth::Truth;
-use crate::redis::exchange::{ConnectionId, DriverEvent, LinkEvent, LinkTarget, Observation};
-use crate::redis::moment::{ClockReading, Moment};
+use crate::redis::clock::{ClockReading, MonotonicTime};
+use crate::redis::driver_messages::{
+    ConnectionId, DriverEvent, LinkEvent, LinkTarget, Observation,
+};
 use crate::redis::resp::RespDecoder;
 use crate::redis::settings::{
     Address, Deployment, Login, RedisParts, RedisSettings, ServerLocation,
@@ -83,8 +85,8 @@ impl World {
     }
 
     pub(super) fn now(&self) -> ClockReading {
-        let moment = Moment::after_start(Duration::from_millis(self.now_ms));
-        ClockReading { moment, unix_ms: i64::try_from(BEGIN_MS + self.now_ms).unwrap_or(i64::MAX) }
+        let time = MonotonicTime::after_start(Duration::from_millis(self.now_ms));
+        ClockReading { time, unix_ms: i64::try_from(BEGIN_MS + self.now_ms).unwrap_or(i64::MAX) }
     }
 
     fn now_us(&self) -> i64 {
@@ -287,7 +289,7 @@ impl World {
             let server = self.server_of(&location);
             let identity = self.is_reachable(server).then(|| self.servers[server].identity.clone());
             let address = self.servers[server].address.clone();
-            let asked_at = now.moment;
+            let asked_at = now.time;
             let seen = Observation { address, asked_at, doubt: None, identity };
             if let Some(node) = &mut self.nodes[index] {
                 node.core.handle_event(now, DriverEvent::Observation(link, Ok(seen)));

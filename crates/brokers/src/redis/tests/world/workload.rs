@@ -17,7 +17,7 @@ use wire::protocol::{ClientInfo, Publication, StreamPosition};
 use super::endpoint::{Asked, Subscription};
 use super::simulation::World;
 use crate::Endpoint;
-use crate::redis::exchange::Job;
+use crate::redis::driver_messages::Job;
 
 /// The state of the workload; see the module.
 #[derive(Default)]

@@ -1,18 +1,18 @@
 //! Time of the state machine: an argument, read by the driver.
 //!
-//! Invariant: a moment never goes back; the Unix time beside it may jump.
+//! Invariant: monotonic time never goes back; the Unix time beside it may jump.
 
 use std::ops::Add;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point in time, as the time since the broker's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(Duration);
+pub(super) struct MonotonicTime(Duration);
 
 /// The current time on two clocks, read together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClockReading {
-    pub(super) moment: Moment,
+    pub(super) time: MonotonicTime,
     pub(super) unix_ms: i64,
 }
 
@@ -20,23 +20,23 @@ pub(super) struct ClockReading {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RedisClock(Instant);
 
-impl Moment {
-    /// The moment at this time after the start, on a simulated clock.
+impl MonotonicTime {
+    /// The time this long after the start, on a simulated clock.
     #[cfg(test)]
-    pub(super) const fn after_start(time: Duration) -> Moment {
-        Moment(time)
+    pub(super) const fn after_start(time: Duration) -> MonotonicTime {
+        MonotonicTime(time)
     }
 
-    pub(super) fn duration_since(self, earlier: Moment) -> Duration {
+    pub(super) fn duration_since(self, earlier: MonotonicTime) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-impl Add<Duration> for Moment {
-    type Output = Moment;
+impl Add<Duration> for MonotonicTime {
+    type Output = MonotonicTime;
 
-    fn add(self, time: Duration) -> Moment {
-        Moment(self.0 + time)
+    fn add(self, time: Duration) -> MonotonicTime {
+        MonotonicTime(self.0 + time)
     }
 }
 
@@ -46,18 +46,18 @@ impl RedisClock {
         RedisClock(Instant::now())
     }
 
-    pub(super) fn moment(self) -> Moment {
-        Moment(self.0.elapsed())
+    pub(super) fn time(self) -> MonotonicTime {
+        MonotonicTime(self.0.elapsed())
     }
 
     pub(super) fn now(self) -> ClockReading {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-        ClockReading { moment: self.moment(), unix_ms }
+        ClockReading { time: self.time(), unix_ms }
     }
 
-    /// The instant of a moment.
-    pub(super) fn instant(self, moment: Moment) -> Instant {
-        self.0 + moment.0
+    /// The instant of a monotonic time.
+    pub(super) fn instant(self, time: MonotonicTime) -> Instant {
+        self.0 + time.0
     }
 }

@@ -1,4 +1,4 @@
-//! A conversation with one server: requests sent one at a time, to log in and to verify the server.
+//! A connection that carries one request at a time, to log in and to verify the server.
 //!
 //! Invariant: each method returns the server's reply or the reason why the server cannot be used.
 
@@ -40,8 +40,8 @@ impl ServerSocket for TlsStream<TcpStream> {
     }
 }
 
-/// A socket used for one request at a time.
-pub(super) struct Conversation {
+/// A connection with at most one request in flight.
+pub(super) struct RequestConnection {
     pub(super) address: Address,
     pub(super) socket: Box<dyn ServerSocket>,
     pub(super) decoder: RespDecoder,
@@ -54,9 +54,9 @@ pub(super) enum ServerMode {
     ClusterMember,
 }
 
-impl Conversation {
-    pub(super) fn new(address: Address, socket: Box<dyn ServerSocket>) -> Conversation {
-        Conversation { address, socket, decoder: RespDecoder::default() }
+impl RequestConnection {
+    pub(super) fn new(address: Address, socket: Box<dyn ServerSocket>) -> RequestConnection {
+        RequestConnection { address, socket, decoder: RespDecoder::default() }
     }
 
     pub(super) fn address(&self) -> &Address {

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 /// The output of one connection.
 #[derive(Debug)]
-pub(super) struct Pipe {
+pub(super) struct WriteQueue {
     /// Non-blocking handle of the same socket; `None` with TLS.
     direct: Option<TcpStream>,
     waiting: Mutex<Waiting>,
@@ -30,9 +30,9 @@ struct Waiting {
     is_pumping: bool,
 }
 
-impl Pipe {
-    pub(super) fn new(direct: Option<TcpStream>) -> Pipe {
-        Pipe { direct, waiting: Mutex::default(), wake: Notify::new() }
+impl WriteQueue {
+    pub(super) fn new(direct: Option<TcpStream>) -> WriteQueue {
+        WriteQueue { direct, waiting: Mutex::default(), wake: Notify::new() }
     }
 
     /// Sends the bytes and empties the buffer.
@@ -112,17 +112,17 @@ mod tests {
         at_once_behind_the_pump: u32,
     }
 
-    fn send_all(pipe: &Pipe) -> Ways {
+    fn send_all(queue: &WriteQueue) -> Ways {
         let (mut bytes, mut ways) = (Vec::new(), Ways::default());
         for number in 0..NUMBERS {
             bytes.extend_from_slice(&number.to_be_bytes());
             if number % PIECE != PIECE - 1 {
                 continue;
             }
-            pipe.send(&mut bytes);
+            queue.send(&mut bytes);
             assert!(bytes.is_empty());
             let is_open = || {
-                let waiting = pipe.waiting();
+                let waiting = queue.waiting();
                 waiting.bytes.is_empty() && !waiting.is_pumping
             };
             match (is_open(), ways.by_the_pump) {
@@ -159,12 +159,12 @@ mod tests {
             socket.set_send_buffer_size(16 * 1024).unwrap();
             let socket: TcpStream = socket.connect(address).await.unwrap();
             let second = || socket.as_fd().try_clone_to_owned().unwrap().into();
-            let pipe = Arc::new(Pipe::new(is_direct.then(second)));
-            let sender = pipe.clone();
+            let queue = Arc::new(WriteQueue::new(is_direct.then(second)));
+            let sender = queue.clone();
             let sent = std::thread::spawn(move || send_all(&sender));
             let read = tokio::task::spawn_blocking(move || read_slowly(&listener));
             tokio::select! {
-                error = pipe.pump(socket) => panic!("{error}"),
+                error = queue.pump(socket) => panic!("{error}"),
                 read = read => (sent.join().unwrap(), read.unwrap()),
             }
         })
@@ -183,26 +183,26 @@ mod tests {
         let direct = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         direct.set_nonblocking(true).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
-        let pipe = Pipe::new(Some(direct));
+        let queue = WriteQueue::new(Some(direct));
         let mut sent = 0;
-        while pipe.waiting().bytes.is_empty() {
-            pipe.send(&mut vec![0; 64 * 1024]);
+        while queue.waiting().bytes.is_empty() {
+            queue.send(&mut vec![0; 64 * 1024]);
             sent += 64 * 1024;
         }
-        sent -= pipe.waiting().bytes.len();
+        sent -= queue.waiting().bytes.len();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let (full, _other) = tokio::io::duplex(1);
             tokio::select! {
                 biased;
-                error = pipe.pump(full) => panic!("{error}"),
+                error = queue.pump(full) => panic!("{error}"),
                 () = tokio::task::yield_now() => {}
             }
         });
         // The socket has room again, but the pump has not written yet.
         peer.read_exact(&mut vec![0; sent]).unwrap();
-        pipe.send(&mut b"later".to_vec());
-        assert_eq!(pipe.waiting().bytes, b"later");
+        queue.send(&mut b"later".to_vec());
+        assert_eq!(queue.waiting().bytes, b"later");
     }
 
     #[test]

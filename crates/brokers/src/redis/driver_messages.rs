@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use engine::broker::BrokerRequest;
 
+use super::clock::MonotonicTime;
 use super::identity::ServerIdentity;
-use super::moment::Moment;
 use super::resp::Frame;
 use super::scripts::Digests;
 use super::settings::{Address, ServerLocation};
@@ -98,7 +98,7 @@ pub(super) enum LinkCommand {
 pub(super) struct Observation {
     pub(super) address: Address,
     /// When the observation began.
-    pub(super) asked_at: Moment,
+    pub(super) asked_at: MonotonicTime,
     /// Why the answer is not certain: fewer than half of the Sentinels agree.
     pub(super) doubt: Option<UnavailableReason>,
     /// Identity of the server; `None` when it does not answer or its identity does not matter.
