@@ -5,47 +5,27 @@
 use std::sync::Arc;
 
 use engine::broker::{
-    BrokerError, BrokerReply, BrokerRequest, ChannelTtl, HistoryRemoved, JoinRead, JoinedStream,
-    PresenceRequest, PublicationsRequest, RegistryRequest,
+    BrokerError, BrokerReply, ChannelTtl, HistoryRemoved, JoinRead, JoinedStream, PresenceRequest,
 };
 use engine::revocation::{Revocation, RevokeOutcome};
 use wire::protocol::protobuf::{decode_client_info, decode_publication};
 use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, Publication, StreamPosition};
 
+use super::command_request::CommandRequest;
 use super::resp::Frame;
 use crate::control;
 
 /// The reply to a request that is not read in pages; `None` for a request without a reply.
-pub(super) fn read(request: &BrokerRequest, frame: &Frame) -> Option<BrokerReply> {
+pub(super) fn read(request: &CommandRequest, frame: &Frame) -> Option<BrokerReply> {
     match request {
-        BrokerRequest::Publications(request) => read_publications(request, frame),
-        BrokerRequest::Presence(PresenceRequest::Stats { id, .. }) => {
-            Some(id.answer(known(stats(frame))))
-        }
-        BrokerRequest::Registry(RegistryRequest::Revoke { id, .. }) => {
-            Some(id.answer(known(outcome(frame))))
-        }
-        BrokerRequest::Registry(RegistryRequest::Find { id, .. }) => {
-            let found = match frame {
-                Frame::Null => Some(None),
-                frame => revocation(frame).map(Some),
-            };
-            Some(id.answer(known(found)))
-        }
-        request => request.refuse(BrokerError::Unavailable),
-    }
-}
-
-fn read_publications(request: &PublicationsRequest, frame: &Frame) -> Option<BrokerReply> {
-    match request {
-        PublicationsRequest::Subscribe { id, read, .. } => {
+        CommandRequest::Subscribe { id, read, .. } => {
             let stream = match read {
                 JoinRead::Nothing => Some(JoinedStream::default()),
                 _ => position(frame).map(|top| JoinedStream { top, publications: Vec::new() }),
             };
             Some(id.answer(known(stream)))
         }
-        PublicationsRequest::History { id, query, .. } => {
+        CommandRequest::History { id, query, .. } => {
             let result = known(stream_page(frame)).and_then(|page| {
                 if !page.is_of_epoch && query.since.is_some() {
                     return Err(BrokerError::UnrecoverablePosition);
@@ -55,12 +35,25 @@ fn read_publications(request: &PublicationsRequest, frame: &Frame) -> Option<Bro
             });
             Some(id.answer(result))
         }
-        PublicationsRequest::Publish { id, .. } => Some(id.answer(known(published(frame)))),
-        PublicationsRequest::RemoveHistory { id, .. } => Some(id.answer(Ok(HistoryRemoved))),
-        PublicationsRequest::ChannelTtl { id, .. } => Some(id.answer(known(ttl(frame)))),
-        PublicationsRequest::Unsubscribe { .. }
-        | PublicationsRequest::Announce { .. }
-        | PublicationsRequest::LimitTtl { .. } => None,
+        CommandRequest::Publish { id, .. } => Some(id.answer(known(published(frame)))),
+        CommandRequest::RemoveHistory { id, .. } => Some(id.answer(Ok(HistoryRemoved))),
+        CommandRequest::ChannelTtl { id, .. } => Some(id.answer(known(ttl(frame)))),
+        CommandRequest::Presence(PresenceRequest::Stats { id, .. }) => {
+            Some(id.answer(known(stats(frame))))
+        }
+        CommandRequest::Revoke { id, .. } => Some(id.answer(known(outcome(frame)))),
+        CommandRequest::FindRevocation { id, .. } => {
+            let found = match frame {
+                Frame::Null => Some(None),
+                frame => revocation(frame).map(Some),
+            };
+            Some(id.answer(known(found)))
+        }
+        CommandRequest::Presence(_)
+        | CommandRequest::Announce { .. }
+        | CommandRequest::LimitTtl { .. }
+        | CommandRequest::Control(_)
+        | CommandRequest::Answer { .. } => request.refuse(BrokerError::Unavailable),
     }
 }
 

@@ -3,10 +3,9 @@
 //! Invariant: one request is one command with one reply; user data is an argument, never part of a
 //! script.
 
-use engine::broker::{
-    BrokerRequest, Control, NodeBusRequest, PresenceRequest, PublicationsRequest, PublishOptions,
-    RegistryRequest,
-};
+use std::time::Duration;
+
+use engine::broker::{Control, PresenceRequest, PublishOptions};
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
 use engine::limits::IDEMPOTENCY_TTL_MS;
@@ -14,6 +13,7 @@ use engine::revocation::{Revocation, Subject};
 use wire::protocol::protobuf::encode_client_info;
 use wire::protocol::{ClientInfo, Publication};
 
+use super::command_request::CommandRequest;
 use super::driver_messages::Opened;
 use super::keys::Keys;
 use super::link::ProbeScope;
@@ -22,12 +22,12 @@ use super::page_progress::PageProgress;
 use super::payload;
 use super::resp::encode;
 use super::scripts::Script;
-use super::settings::RedisParts;
+use super::settings::{RedisParts, RedisSettings};
 use super::stream_range::StreamRange;
 use crate::channel_options::EncodedOptions;
 use crate::control;
 use crate::limits::{
-    CLEANED_PER_COMMAND, EMPTY_STREAM_TTL_MS, LIFECYCLE_TTL_MS, REGISTRY_TTL_MS,
+    CLEANED_PER_COMMAND, EMPTY_STREAM_TTL_MS, LIFECYCLE_TTL_MS, PARTITIONS, REGISTRY_TTL_MS,
     REVOCATIONS_PER_COMMAND,
 };
 
@@ -36,9 +36,9 @@ pub(super) struct CommandEncoder {
     pub(super) node: String,
     /// Node name in lifecycle events.
     pub(super) name: String,
-    pub(super) lease_ms: u64,
+    lease_ms: u64,
     /// Maximum length of the stream of lifecycle events.
-    pub(super) events_max: u32,
+    events_max: u32,
     pub(super) presence_ttl_ms: u64,
 }
 
@@ -98,6 +98,17 @@ struct StreamRead<'r> {
 }
 
 impl CommandEncoder {
+    pub(super) fn new(settings: &RedisSettings) -> CommandEncoder {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        CommandEncoder {
+            node: settings.node.clone(),
+            name: settings.name.clone(),
+            lease_ms: ms(settings.lease),
+            events_max: settings.events_max,
+            presence_ttl_ms: ms(settings.presence_ttl),
+        }
+    }
+
     /// Writes the command of a request.
     pub(super) fn request(
         &self,
@@ -110,59 +121,39 @@ impl CommandEncoder {
         let first = PageProgress::default();
         let progress = pending.progress.as_deref().unwrap_or(&first);
         match &pending.request {
-            BrokerRequest::Publications(request) => match request {
-                PublicationsRequest::Subscribe { channel, .. }
-                | PublicationsRequest::History { channel, .. } => {
-                    match StreamRange::next_of(&pending.request, progress) {
-                        Some((range, meta_ttl_ms)) => {
-                            target.read(&StreamRead { channel, epoch, meta_ttl_ms, range }, out);
-                        }
-                        None => encode(out, &[b"ECHO", b""]),
+            CommandRequest::Subscribe { channel, .. } | CommandRequest::History { channel, .. } => {
+                match StreamRange::next_of(&pending.request, progress) {
+                    Some((range, meta_ttl_ms)) => {
+                        target.read(&StreamRead { channel, epoch, meta_ttl_ms, range }, out);
                     }
+                    None => encode(out, &[b"ECHO", b""]),
                 }
-                PublicationsRequest::Publish { channel, publication, options, .. } => {
-                    target.publish(&PublishCommand { channel, epoch, publication, options }, out);
-                }
-                PublicationsRequest::Announce { channel, info, change } => {
-                    let name = target.keys.key(target.partition, "c", channel);
-                    target.publish_payload(&name, &payload::membership(info, *change), out);
-                }
-                PublicationsRequest::RemoveHistory { channel, .. } => {
-                    let stream = target.keys.key(target.partition, "stream", channel);
-                    target.script(Script::Clear, &[stream], &[], out);
-                }
-                PublicationsRequest::LimitTtl { channel, ttl_ms } => {
-                    target.channel_ttl(channel, *ttl_ms, out);
-                }
-                PublicationsRequest::ChannelTtl { channel, .. } => {
-                    target.channel_ttl(channel, 0, out);
-                }
-                PublicationsRequest::Unsubscribe { .. } => {
-                    unreachable!("sent as a subscription change")
-                }
-            },
-            BrokerRequest::Presence(request) => {
+            }
+            CommandRequest::Publish { channel, publication, options, .. } => {
+                target.publish(&PublishCommand { channel, epoch, publication, options }, out);
+            }
+            CommandRequest::Announce { channel, info, change } => {
+                let name = target.keys.key(target.partition, "c", channel);
+                target.publish_payload(&name, &payload::membership(info, *change), out);
+            }
+            CommandRequest::RemoveHistory { channel, .. } => {
+                let stream = target.keys.key(target.partition, "stream", channel);
+                target.script(Script::Clear, &[stream], &[], out);
+            }
+            CommandRequest::LimitTtl { channel, ttl_ms } => {
+                target.channel_ttl(channel, *ttl_ms, out);
+            }
+            CommandRequest::ChannelTtl { channel, .. } => target.channel_ttl(channel, 0, out),
+            CommandRequest::Presence(request) => {
                 self.presence(target, context, (request, progress), out);
             }
-            BrokerRequest::NodeBus(NodeBusRequest::Control(control)) => {
-                target.control(control, out);
-            }
-            BrokerRequest::NodeBus(NodeBusRequest::Answer { ticket, answer }) => {
+            CommandRequest::Control(control) => target.control(control, out),
+            CommandRequest::Answer { ticket, answer } => {
                 let payload = control::encode_answer(&self.node, ticket.number, answer);
                 target.publish_payload(&target.keys.control_of(&ticket.node), &payload, out);
             }
-            BrokerRequest::Registry(RegistryRequest::Revoke { revocation, .. }) => {
-                target.revoke(revocation, out);
-            }
-            BrokerRequest::Registry(RegistryRequest::Find { subject, .. }) => {
-                target.find_revocation(subject, out);
-            }
-            BrokerRequest::NodeBus(
-                NodeBusRequest::Lifecycle(_) | NodeBusRequest::Survey { .. },
-            )
-            | BrokerRequest::Registry(RegistryRequest::Read { .. }) => {
-                unreachable!("handled by the core")
-            }
+            CommandRequest::Revoke { revocation, .. } => target.revoke(revocation, out),
+            CommandRequest::FindRevocation { subject, .. } => target.find_revocation(subject, out),
         }
     }
 
@@ -307,7 +298,12 @@ impl CommandEncoder {
     }
 }
 
-impl CommandTarget<'_> {
+impl<'p> CommandTarget<'p> {
+    /// The server and the tag of a partition.
+    pub(super) fn new(keys: &'p Keys, opened: &'p Opened, index: usize) -> CommandTarget<'p> {
+        CommandTarget { keys, opened, partition: index % PARTITIONS }
+    }
+
     /// Writes a read of a stream's position.
     pub(super) fn position(self, channel: &str, epoch: u64, meta_ttl_ms: u64, out: &mut Vec<u8>) {
         let range = StreamRange::position();

@@ -6,81 +6,51 @@
 //! precedes it. Invariants: every request gets exactly one reply, if only `Unavailable`; a command
 //! with an unknown outcome is never sent again, unless it is idempotent.
 
-mod cleanup;
-mod expirations;
-mod nodes;
-mod observations;
-mod presence;
-mod reads;
+mod connections;
 mod requests;
-mod revocations;
-mod servers;
-mod subscriptions;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, BrokerRequest, NodeBusRequest, PresenceRequest,
-    PublicationsRequest, RegistryRequest, ReplyValue,
-};
-use engine::random::Random;
-
-use self::expirations::Expirations;
-use self::reads::Reads;
+use engine::broker::BrokerEvent;
 
 use super::answer;
 use super::clock::{ClockReading, MonotonicTime};
-use super::command::{CommandEncoder, CommandTarget};
-use super::driver_messages::{
-    ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent, LinkId, LinkTarget,
-};
+use super::command_request::CommandRequest;
+use super::driver_messages::{ConnectionId, DriverEvent, Job, LinkCommand, LinkEvent, LinkId};
 use super::error_reply::{is_error, is_retried, requires_reconnect};
-use super::keys::{Keys, PubSubName, shard};
-use super::link::{Purpose, SentCommand, SubscriptionChange};
-use super::links::Links;
-use super::open_request::{Asker, OpenRequest};
+use super::expirations::Expirations;
+use super::keys::PubSubName;
+use super::link::{Purpose, SentCommand};
+use super::open_request::OpenRequest;
 use super::outputs::{CoreOutput, CoreOutputs, EndpointStates};
 use super::pages::{self, Taken};
-use super::partition::Partition;
 use super::payload::{self, ChannelPayload};
 use super::presence::PresenceTable;
-use super::registry::Registry;
+use super::registry::{LeaseState, Registry};
 use super::resp::Frame;
-use super::settings::{Deployment, RedisParts, RedisSettings};
-use super::stream_range::meta_ttl_ms;
+use super::servers::{FIRST, Servers, Turn};
+use super::settings::{RedisParts, RedisSettings};
+use super::shared_reads::SharedReads;
 use super::subscriptions::ChannelSubscriptions;
 use super::surveys::SurveyTable;
-use super::topology::Topology;
 use super::unavailable::{UnavailableReason, show};
-use crate::channel_options::EncodedOptions;
-use crate::limits::PARTITIONS;
-use crate::{Endpoint, control};
+use crate::control::{self, NodeMessage};
 
 /// The state machine; see the module.
 pub(super) struct RedisCore {
     outputs: CoreOutputs,
     /// Unix time of the last input.
     unix_ms: i64,
-    /// Channel options of this node, as announced with its lease.
-    options: EncodedOptions,
-    keys: Keys,
     prefix: String,
-    parts: RedisParts,
-    random: Random,
-    encoder: CommandEncoder,
-    io_timeout: Duration,
-    shards: usize,
-    /// Slot assignment; `None` without a cluster.
-    topology: Option<Topology>,
-    links: Links,
-    partitions: Vec<Partition>,
+    /// Whether leaves are announced by Redis, or by another broker.
+    announcements: RedisParts,
+    servers: Servers,
     subscriptions: ChannelSubscriptions,
     present: PresenceTable,
     registry: Registry,
     surveys: SurveyTable,
-    reads: Reads,
+    reads: SharedReads,
     expirations: Expirations,
     next_tick: MonotonicTime,
     /// Partition whose presence is renewed next.
@@ -95,50 +65,30 @@ const RENEWALS_PER_TTL: u64 = 3;
 
 impl RedisCore {
     pub(super) fn new(now: MonotonicTime, settings: &RedisSettings) -> RedisCore {
-        let (shards, topology) = match &settings.deployment {
-            Deployment::Servers(servers) => (servers.len(), None),
-            Deployment::Cluster(seeds) => (1, Some(Topology::new(seeds.clone()))),
-        };
-        let count = shards * PARTITIONS;
-        let presence_ttl_ms = u64::try_from(settings.presence_ttl.as_millis()).unwrap_or(u64::MAX);
-        let mut core = RedisCore {
+        let servers = Servers::new(settings);
+        let count = servers.partitions.len();
+        RedisCore {
             outputs: CoreOutputs::default(),
             unix_ms: 0,
-            options: EncodedOptions::default(),
-            keys: Keys::new(&settings.root(), &settings.node),
             prefix: settings.prefix.clone(),
-            parts: settings.parts,
-            random: Random::new(settings.seed),
-            encoder: CommandEncoder {
-                node: settings.node.clone(),
-                name: settings.name.clone(),
-                lease_ms: u64::try_from(settings.lease.as_millis()).unwrap_or(u64::MAX),
-                events_max: settings.events_max,
-                presence_ttl_ms,
-            },
-            io_timeout: settings.io_timeout,
-            shards,
-            topology,
-            links: Links::default(),
-            partitions: std::iter::repeat_with(Partition::default).take(count).collect(),
+            announcements: settings.parts,
+            servers,
             subscriptions: ChannelSubscriptions::new(count),
             present: PresenceTable::new(count),
-            registry: Registry::new(now, settings.lease),
+            registry: Registry::new(now, settings),
             surveys: SurveyTable::default(),
-            reads: Reads::default(),
+            reads: SharedReads::default(),
             expirations: Expirations::default(),
             next_tick: now,
             next_renewal: 0,
-        };
-        if let Deployment::Servers(servers) = &settings.deployment {
-            for (index, server) in servers.iter().enumerate() {
-                let link = core.links.add(LinkTarget::Server(server.clone()));
-                for partition in &mut core.partitions[index * PARTITIONS..][..PARTITIONS] {
-                    (partition.link, partition.target) = (Some(link), Some(link));
-                }
-            }
         }
-        core
+    }
+
+    /// The parts that handle what concerns all nodes, and what they work with.
+    fn parts(&mut self, now: MonotonicTime) -> (&mut Registry, &mut SurveyTable, Turn<'_>) {
+        let now = ClockReading { time: now, unix_ms: self.unix_ms };
+        let turn = Turn { now, servers: &mut self.servers, outputs: &mut self.outputs };
+        (&mut self.registry, &mut self.surveys, turn)
     }
 
     /// Handles a job of an endpoint.
@@ -151,15 +101,10 @@ impl RedisCore {
         let time = self.begin(now);
         match job {
             Job::Request { endpoint, request } => {
-                let deadline = time + self.io_timeout;
-                let request = OpenRequest::new(endpoint, request, deadline);
-                self.accept(time, request, endpoints);
+                self.accept(time, endpoint, request.into(), endpoints);
             }
             Job::Detach { endpoint } => self.detach(time, endpoint, endpoints),
-            Job::Announce(options) => {
-                self.options = options;
-                self.registry.request_renewal(time);
-            }
+            Job::Announce(options) => self.registry.announce_options(time, options),
         }
     }
 
@@ -179,7 +124,7 @@ impl RedisCore {
             }
         };
         // Events of an earlier connection are stale.
-        if !self.links.is_current(connection_id) {
+        if !self.servers.links.is_current(connection_id) {
             return;
         }
         match event {
@@ -208,17 +153,24 @@ impl RedisCore {
             return;
         }
         self.next_tick = now + TICK;
-        for link in self.links.ids() {
+        for link in self.servers.links.ids() {
             self.check_link(now, link);
         }
-        for partition in 0..self.partitions.len() {
+        for partition in 0..self.servers.partitions.len() {
             self.resume(now, partition);
-            self.retry_refused(now, partition);
+            self.servers.retry_refused(now, partition, &self.subscriptions);
         }
         self.renew_next_presence(now);
-        self.send_lease(now);
-        self.expire_channels(now);
-        self.refresh_slots(now);
+        self.registry.renew(now, &mut self.servers);
+        if self.registry.renews_presence(now) {
+            self.renew_all_presence(now);
+        }
+        self.surveys.end_overdue(now, &mut self.outputs);
+        let reading = ClockReading { time: now, unix_ms: self.unix_ms };
+        let mut turn =
+            Turn { now: reading, servers: &mut self.servers, outputs: &mut self.outputs };
+        self.expirations.expire(&mut turn, &self.subscriptions);
+        self.servers.refresh_slots(now);
         self.leave_isolated_servers(now);
         self.report_health();
     }
@@ -233,6 +185,21 @@ impl RedisCore {
         self.outputs.add(CoreOutput::Health(reason));
     }
 
+    /// Why the broker is unavailable; `None` when it is ready.
+    fn reason(&self) -> Option<UnavailableReason> {
+        let must_send_options = self.registry.must_send_options();
+        self.servers
+            .unassigned_reason()
+            .or_else(|| self.registry.reason.clone())
+            .or_else(|| self.servers.reason())
+            .or_else(|| must_send_options.then_some(UnavailableReason::Starting))
+    }
+
+    /// Leaves the registry, as the broker ends.
+    pub(super) fn leave_registry(&mut self, now: MonotonicTime) {
+        self.registry.leave(now, &mut self.servers);
+    }
+
     /// Takes the next output.
     pub(super) fn poll_output(&mut self) -> Option<CoreOutput> {
         self.outputs.poll()
@@ -240,12 +207,12 @@ impl RedisCore {
 
     /// This node's name.
     pub(super) fn name(&self) -> &str {
-        &self.encoder.name
+        &self.servers.encoder.name
     }
 
     /// Whether no reply is pending.
     pub(super) fn is_idle(&self) -> bool {
-        self.links.is_idle()
+        self.servers.links.is_idle()
     }
 
     /// Writes pending lifecycle events and sends buffered output, one write for each server.
@@ -254,123 +221,18 @@ impl RedisCore {
         now: MonotonicTime,
         send: impl FnMut(ConnectionId, &mut Vec<u8>),
     ) {
-        self.send_lifecycle(now);
-        self.links.flush(send);
+        self.registry.send_lifecycle(now, &mut self.servers);
+        self.servers.links.flush(send);
     }
 
     /// Whether [`RedisCore::poll_command`] has a command.
     pub(super) fn has_commands(&self) -> bool {
-        self.links.has_commands()
+        self.servers.links.has_commands()
     }
 
     /// The next command to the driver.
     pub(super) fn poll_command(&mut self) -> Option<LinkCommand> {
-        self.links.poll_command()
-    }
-
-    fn route(&self, channel: &str) -> usize {
-        let shard = if self.shards > 1 { shard(channel, self.shards) } else { 0 };
-        shard * PARTITIONS + Keys::partition(channel)
-    }
-
-    /// Updates local state, then sends the request or holds it while its partition moves.
-    fn accept(&mut self, now: MonotonicTime, pending: OpenRequest, endpoints: &dyn EndpointStates) {
-        let partition = pending.request.channel().map_or(0, |channel| self.route(channel));
-        match &pending.request {
-            BrokerRequest::Publications(request) => {
-                if self.accept_publications(now, pending.endpoint, request, endpoints).is_break() {
-                    return;
-                }
-            }
-            BrokerRequest::Presence(request) => {
-                self.accept_presence(partition, pending.endpoint, request);
-            }
-            BrokerRequest::NodeBus(NodeBusRequest::Survey { id, question }) => {
-                let asker = Asker { endpoint: pending.endpoint, id: *id };
-                return self.survey(now, asker, &question.clone());
-            }
-            BrokerRequest::NodeBus(NodeBusRequest::Lifecycle(lifecycle)) => {
-                return self.registry.lifecycle.note(pending.endpoint, lifecycle.clone());
-            }
-            BrokerRequest::Registry(RegistryRequest::Read { id }) => {
-                let asker = Asker { endpoint: pending.endpoint, id: *id };
-                return self.read_revocations(now, asker);
-            }
-            BrokerRequest::NodeBus(_) | BrokerRequest::Registry(_) => {}
-        }
-        let Some(pending) = self.reads.follow(pending) else { return };
-        match &mut self.partitions[partition].hold {
-            Some(hold) => hold.held.push_back(pending),
-            None => self.send(now, partition, pending),
-        }
-    }
-
-    /// Updates the subscriptions; breaks if nothing is to be sent for the request itself.
-    fn accept_publications(
-        &mut self,
-        now: MonotonicTime,
-        endpoint: Endpoint,
-        request: &PublicationsRequest,
-        endpoints: &dyn EndpointStates,
-    ) -> ControlFlow<()> {
-        let partition = self.route(request.channel());
-        match request {
-            PublicationsRequest::Subscribe { channel, read, .. } => {
-                if !endpoints.is_attached(endpoint) {
-                    return ControlFlow::Break(());
-                }
-                if self.subscriptions.add(partition, channel, endpoint, meta_ttl_ms(read)) {
-                    let names = std::slice::from_ref(channel);
-                    self.update_subscriptions(now, partition, names, SubscriptionChange::Open);
-                }
-            }
-            PublicationsRequest::Unsubscribe { channel } => {
-                if self.subscriptions.remove(partition, channel, endpoint) {
-                    self.reads.close(channel);
-                    self.expirations.forget(channel);
-                    let names = std::slice::from_ref(channel);
-                    self.update_subscriptions(now, partition, names, SubscriptionChange::Close);
-                }
-                return ControlFlow::Break(());
-            }
-            PublicationsRequest::LimitTtl { channel, ttl_ms } => {
-                self.expirations.limit(channel, *ttl_ms);
-            }
-            PublicationsRequest::Publish { id, channel, .. }
-                if self.subscriptions.is_full(partition, channel, endpoints) =>
-            {
-                self.reply(endpoint, id.answer(Err(BrokerError::Overloaded)));
-                return ControlFlow::Break(());
-            }
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn reply(&mut self, endpoint: Endpoint, reply: BrokerReply) {
-        self.outputs.reply(endpoint, reply);
-    }
-
-    fn answer<T: ReplyValue>(&mut self, asker: &Asker<T>, result: Result<T, BrokerError>) {
-        self.reply(asker.endpoint, asker.id.answer(result));
-    }
-
-    fn detach(&mut self, now: MonotonicTime, endpoint: Endpoint, endpoints: &dyn EndpointStates) {
-        for (partition, channel) in self.subscriptions.remove_endpoint(endpoint) {
-            self.reads.close(&channel);
-            self.expirations.forget(&channel);
-            self.update_subscriptions(now, partition, &[channel], SubscriptionChange::Close);
-        }
-        let deadline = now + self.io_timeout;
-        for (channel, client, announces) in self.present.of_endpoint(endpoint) {
-            let (of, info) = (channel.clone(), client.clone());
-            let left = PresenceRequest::Remove { channel, client }.into();
-            self.accept(now, OpenRequest::new(endpoint, left, deadline), endpoints);
-            if announces {
-                self.announce_leave(now, endpoint, (of, info), endpoints);
-            }
-        }
-        self.registry.lifecycle.forget(endpoint, self.unix_ms);
+        self.servers.links.poll_command()
     }
 
     /// Handles one frame; an error when the connection must be closed.
@@ -384,14 +246,13 @@ impl RedisCore {
             self.handle_push(now, link, &items);
             return Ok(());
         }
-        let connection = self.links.connection(link).ok_or(MustClose)?;
+        let connection = self.servers.links.connection(link).ok_or(MustClose)?;
         let head = connection.head().ok_or(MustClose)?;
-        let partition = head.partition;
         if let Purpose::Fence(fence) = &head.purpose {
             match &frame {
                 Frame::Text(echo) if *echo == fence.number.to_string().as_bytes() => {}
                 Frame::Error(text) => {
-                    self.handle_subscribe_refused(now, link, text);
+                    self.servers.handle_subscribe_refused(now, link, text);
                     // The reply to ECHO follows.
                     return if requires_reconnect(text) { Err(MustClose) } else { Ok(()) };
                 }
@@ -399,53 +260,114 @@ impl RedisCore {
             }
         }
         let sent = connection.answered().ok_or(MustClose)?;
-        let (held, has_waiting) = (connection.window.held(), !connection.window.is_empty());
-        if let Some(partition) = self.partitions.get_mut(partition) {
-            partition.in_flight -= 1;
-        }
+        let has_waiting = !connection.window.is_empty();
+        self.servers.count_returned(sent.partition);
         if let Frame::Error(text) = &frame {
             return self.handle_error(now, link, sent, text);
         }
-        match sent.purpose {
-            Purpose::Request(mut pending) => {
-                for overtaken in self.partitions[partition].take_overtaken(&pending) {
-                    self.fail(overtaken);
-                }
-                if let BrokerRequest::Publications(PublicationsRequest::LimitTtl {
-                    channel, ..
-                }) = &pending.request
-                {
-                    self.handle_ttl(now, channel, &frame);
-                }
-                match pages::take(now, &mut pending, &frame, &held) {
-                    Taken::More => {
-                        self.send(now, partition, pending);
-                        self.send_waiting(now, link);
-                        return Ok(());
-                    }
-                    Taken::Whole(Some(reply)) => {
-                        let reply = self.require_subscribed(partition, reply);
-                        self.answer_followers(now, partition, &pending, &reply);
-                        self.reply(pending.endpoint, reply);
-                    }
-                    Taken::Whole(None) => {}
-                }
-            }
-            Purpose::Position(channel) => {
-                if let Some(top) = answer::position(&frame) {
-                    let event = BrokerEvent::Position { channel: channel.clone(), top };
-                    self.subscriptions.notify(partition, &channel, &event, &mut self.outputs);
-                }
-            }
-            Purpose::Fence(fence) => self.handle_fence(now, link, partition, &fence),
-            Purpose::Probe | Purpose::Ignored => {}
-            Purpose::Revocations(reading) => self.handle_revocations(now, *reading, &frame),
-            purpose => self.handle_node_answer(now, &purpose, &frame),
-        }
+        self.handle_reply(now, link, sent, &frame);
         if has_waiting {
             self.send_waiting(now, link);
         }
         Ok(())
+    }
+
+    /// Handles a reply that is not an error.
+    fn handle_reply(&mut self, now: MonotonicTime, link: LinkId, sent: SentCommand, frame: &Frame) {
+        let SentCommand { partition, purpose, .. } = sent;
+        match purpose {
+            Purpose::Request(pending) => self.handle_answer(now, link, (partition, pending), frame),
+            Purpose::Position(channel) => {
+                if let Some(top) = answer::position(frame) {
+                    let event = BrokerEvent::Position { channel: channel.clone(), top };
+                    self.subscriptions.notify(partition, &channel, &event, &mut self.outputs);
+                }
+            }
+            Purpose::Fence(fence) => {
+                if self.servers.handle_fence(link, partition, &fence) {
+                    let last = self.restore(now, partition);
+                    self.servers.partitions[partition].begin_retry_of_all(last);
+                }
+            }
+            Purpose::Probe | Purpose::Ignored => {}
+            Purpose::Revocations(reading) => self.handle_revocations(now, *reading, frame),
+            Purpose::Survey(number) => self.handle_survey_nodes(number, frame),
+            purpose => {
+                let (registry, _, mut turn) = self.parts(now);
+                if registry.handle_answer(&mut turn, &purpose, frame) == LeaseState::Lapsed {
+                    self.renew_all_presence(now);
+                }
+            }
+        }
+    }
+
+    /// Handles the reply to a request, or one page of it.
+    fn handle_answer(
+        &mut self,
+        now: MonotonicTime,
+        link: LinkId,
+        (partition, mut pending): (usize, OpenRequest),
+        frame: &Frame,
+    ) {
+        for overtaken in self.servers.partitions[partition].take_overtaken(&pending) {
+            self.fail(overtaken);
+        }
+        if let CommandRequest::LimitTtl { channel, .. } = &pending.request {
+            self.expirations.handle_ttl(now, channel, frame);
+        }
+        let connection = self.servers.links.connection(link);
+        let held = connection.map(|connection| connection.window.held()).unwrap_or_default();
+        match pages::take(now, &mut pending, frame, &held) {
+            Taken::More => {
+                self.send(now, partition, pending);
+                self.send_waiting(now, link);
+            }
+            Taken::Whole(Some(reply)) => {
+                let reply = self.servers.require_subscribed(partition, reply);
+                self.answer_followers(now, partition, &pending, &reply);
+                self.outputs.reply(pending.endpoint, reply);
+            }
+            Taken::Whole(None) => {}
+        }
+    }
+
+    /// Redis has listed the nodes that received the question of a survey.
+    fn handle_survey_nodes(&mut self, number: u64, frame: &Frame) {
+        let drops_keys = self.servers.links.may_evict();
+        let nodes = frame.list().unwrap_or_default().iter().filter_map(Frame::str);
+        let others = nodes.filter(|node| *node != self.servers.encoder.node);
+        // Redis may have evicted the leases of live nodes, so nodes seen earlier are added.
+        // Otherwise its list is exact and excludes nodes that have left.
+        let seen = self.registry.others().map(String::as_str).filter(|_| drops_keys);
+        let others = others.chain(seen).map(str::to_owned).collect();
+        if let Some(survey) = self.surveys.handle_nodes(number, others) {
+            survey.end(&mut self.outputs);
+        }
+    }
+
+    /// Handles a message of another node.
+    fn handle_message(&mut self, now: MonotonicTime, message: NodeMessage) {
+        match message {
+            NodeMessage::Order(control) => {
+                self.outputs.notify(BrokerEvent::Control(control.into()));
+            }
+            NodeMessage::Question { ticket, question }
+                if ticket.node != self.servers.encoder.node =>
+            {
+                self.outputs.notify(BrokerEvent::Question { ticket, question });
+            }
+            // Redis nodes announce channel options with their leases.
+            NodeMessage::Question { .. } | NodeMessage::Options(_) => {}
+            NodeMessage::Revocation(revocation) => {
+                self.outputs.notify(BrokerEvent::Revocation(revocation.into()));
+            }
+            NodeMessage::Look => self.registry.request_renewal(now),
+            NodeMessage::Answer { node, number, answer } => {
+                if let Some(survey) = self.surveys.handle_answer(number, &node, answer) {
+                    survey.end(&mut self.outputs);
+                }
+            }
+        }
     }
 
     fn handle_error(
@@ -459,7 +381,7 @@ impl RedisCore {
         let is_retried = is_retried(text);
         if is_retried
             && matches!(purpose, Purpose::Probe)
-            && let Some(connection) = self.links.connection(link)
+            && let Some(connection) = self.servers.links.connection(link)
         {
             connection.forget_probe();
         }
@@ -468,16 +390,16 @@ impl RedisCore {
         }
         match purpose {
             Purpose::Request(pending) if is_retried => {
-                self.hold(now, partition, text).returned.push_back(pending);
+                self.servers.hold(now, partition, text).returned.push_back(pending);
             }
             Purpose::Request(pending) => self.fail(pending),
             Purpose::Position(_) if is_retried => {
-                self.hold(now, partition, text).must_resubscribe = true;
+                self.servers.hold(now, partition, text).must_resubscribe = true;
             }
             Purpose::Position(_) | Purpose::Fence(..) | Purpose::Ignored => {}
             purpose => {
                 if is_retried {
-                    self.hold(now, partition, text);
+                    self.servers.hold(now, partition, text);
                 }
                 self.handle_node_failure(now, purpose);
             }
@@ -487,7 +409,7 @@ impl RedisCore {
 
     /// Records a permanent refusal as an unavailable reason or a warning.
     fn note_refusal(&mut self, link: LinkId, purpose: &Purpose, text: &[u8]) {
-        let Some(connection) = self.links.connection(link) else { return };
+        let Some(connection) = self.servers.links.connection(link) else { return };
         let address = &connection.opened.address;
         let is_foreign = is_error(text, b"WRONGTYPE");
         let channel = match purpose {
@@ -524,7 +446,7 @@ impl RedisCore {
     fn handle_push(&mut self, now: MonotonicTime, link: LinkId, items: &[Frame]) {
         let [kind, name, rest @ ..] = items else { return };
         let (Some(kind), Some(name)) = (kind.str(), name.str()) else { return };
-        let Some(pubsub_name) = self.keys.pubsub_name(name) else { return };
+        let Some(pubsub_name) = self.servers.keys.pubsub_name(name) else { return };
         let payload = rest.first().and_then(Frame::text).map_or(&[][..], |payload| payload);
         match (kind, pubsub_name) {
             ("message" | "smessage", PubSubName::Channel(channel)) => {
@@ -538,7 +460,7 @@ impl RedisCore {
                 }
             }
             ("message" | "smessage", PubSubName::Probe) => {
-                if let Some(connection) = self.links.connection(link)
+                if let Some(connection) = self.servers.links.connection(link)
                     && let Some(lag) = connection.ends_probe(now)
                 {
                     self.outputs.add(CoreOutput::Lag(lag));
@@ -547,20 +469,20 @@ impl RedisCore {
             // Either the slot has moved, or this node unsubscribed and has subscribed again since.
             ("sunsubscribe", PubSubName::Channel(channel)) => {
                 let channel = channel.to_owned();
-                let partition = self.route(&channel);
+                let partition = self.servers.route(&channel);
                 if self.subscriptions.has_subscribers(partition, &channel) {
-                    self.hold(now, partition, b"MOVED").must_resubscribe = true;
+                    self.servers.hold(now, partition, b"MOVED").must_resubscribe = true;
                 }
             }
             ("sunsubscribe", PubSubName::Control) => {
-                self.hold(now, 0, b"MOVED").must_resubscribe = true;
+                self.servers.hold(now, FIRST, b"MOVED").must_resubscribe = true;
             }
             _ => {}
         }
     }
 
     fn deliver(&mut self, channel: &str, payload: ChannelPayload<'_>) {
-        let partition = self.route(channel);
+        let partition = self.servers.route(channel);
         let epoch = match &payload {
             ChannelPayload::Publication { epoch, .. } => epoch,
             ChannelPayload::Membership { .. } => "",
@@ -580,9 +502,6 @@ impl RedisCore {
         self.subscriptions.notify(partition, &channel, &event, &mut self.outputs);
     }
 }
-
-/// Partition of commands that belong to none.
-const NO_PARTITION: usize = usize::MAX;
 
 /// The connection is unusable and must be closed.
 struct MustClose;

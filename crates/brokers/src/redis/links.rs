@@ -6,10 +6,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use engine::broker::BrokerEvent;
+
 use super::clock::MonotonicTime;
 use super::connection::backoff;
-use super::driver_messages::{ConnectionId, LinkCommand, LinkId, LinkTarget, Opened};
+use super::driver_messages::{ConnectionId, LinkCommand, LinkId, LinkTarget, Observation, Opened};
 use super::link::{ActiveLink, RedisLink};
+use super::master_check::{FoundServer, OtherNodes};
+use super::outputs::CoreOutputs;
 use super::settings::{Address, ServerLocation};
 use super::unavailable::UnavailableReason;
 
@@ -172,6 +176,101 @@ impl Links {
     pub(super) fn is_idle(&self) -> bool {
         let mut connection = self.links.values().filter_map(|link| link.connection.as_ref());
         connection.all(|connection| connection.head().is_none())
+    }
+
+    /// Handles an observation of where a link should lead. Returns why the node must leave the
+    /// server; it acknowledges no publication through a server after it has learned that another
+    /// one is the master.
+    pub(super) fn handle_observation(
+        &mut self,
+        now: MonotonicTime,
+        (id, seen): (LinkId, Observation),
+        other_nodes: OtherNodes,
+        outputs: &mut CoreOutputs,
+    ) -> Option<UnavailableReason> {
+        let Observation { address, asked_at, doubt, identity } = seen;
+        let has_sentinels = self.has_sentinels(id);
+        let connection = self.connection(id)?;
+        // The link was opened after this observation began, so its own is newer.
+        if connection.master_check.is_outdated(asked_at) {
+            return None;
+        }
+        // An answer of fewer than half of the Sentinels neither moves a link nor confirms it.
+        if let Some(doubt) = doubt {
+            if connection.master_check.is_unconfirmed(now) {
+                outputs.warn(doubt.to_string());
+            }
+            return None;
+        }
+        let used = &connection.opened.identity.run_id;
+        // One server may have two addresses.
+        let is_same = identity.as_ref().is_some_and(|identity| identity.is_same(used));
+        if has_sentinels && address != connection.opened.address && !is_same {
+            let used = connection.opened.address.clone();
+            return Some(UnavailableReason::OtherMaster { used, named: address });
+        }
+        connection.master_check.note_named(now, other_nodes);
+        let identity = identity?;
+        // Only a master counts: a replica is not used by this node, and a starting server is not
+        // ready.
+        let found = match !has_sentinels && identity.is_master && identity.is_another(used) {
+            true => FoundServer::Different,
+            false => FoundServer::Same,
+        };
+        if connection.master_check.is_replaced(found) {
+            let (used, found) = (used.clone(), identity.run_id);
+            let address = connection.opened.address.clone();
+            return Some(UnavailableReason::OtherServer { address, used, found });
+        }
+        if identity.run_id == *used && identity.eviction != connection.opened.identity.eviction {
+            connection.opened.identity.eviction = identity.eviction;
+            self.note_eviction(id, outputs);
+        }
+        None
+    }
+
+    /// Links that neither Sentinels nor other nodes confirm: this node may be on the minority side
+    /// of a partition.
+    pub(super) fn isolated(
+        &mut self,
+        now: MonotonicTime,
+        other_nodes: OtherNodes,
+    ) -> Vec<(LinkId, UnavailableReason)> {
+        let mut isolated = Vec::new();
+        for id in self.ids() {
+            let has_sentinels = self.has_sentinels(id);
+            let connection = self.connection(id).filter(|_| has_sentinels);
+            if let Some(connection) = connection
+                && connection.master_check.is_isolated(now, other_nodes)
+            {
+                let address = connection.opened.address.clone();
+                isolated.push((id, UnavailableReason::Alone(address)));
+            }
+        }
+        isolated
+    }
+
+    /// Whether a server evicts keys when its memory is full.
+    pub(super) fn may_evict(&self) -> bool {
+        let connections = self.links.values().filter_map(|link| link.connection.as_ref());
+        connections.into_iter().any(|it| it.opened.identity.eviction.is_possible())
+    }
+
+    /// Warns once of a server's eviction policy, and again when it evicts keys.
+    pub(super) fn note_eviction(&mut self, id: LinkId, outputs: &mut CoreOutputs) {
+        let Some(connection) = self.connection(id) else { return };
+        let (address, eviction) =
+            (&connection.opened.address, &connection.opened.identity.eviction);
+        if let Some(warning) = eviction.warning(address) {
+            outputs.warn(warning);
+        }
+        let count = connection.master_check.newly_evicted(eviction.keys);
+        if count > 0 {
+            outputs
+                .warn(format!("Redis at {address} has evicted {count} keys: its memory is full"));
+            // Revocations may have been evicted.
+            outputs.notify(BrokerEvent::RevocationsStale);
+        }
     }
 
     /// Why one of the links is unusable; `None` when all work.

@@ -1,15 +1,16 @@
 //! A request of an endpoint on its way to a reply.
 
-use engine::broker::{BrokerRequest, RequestId};
+use engine::broker::RequestId;
 
 use super::clock::MonotonicTime;
+use super::command_request::CommandRequest;
 use super::page_progress::PageProgress;
 use crate::Endpoint;
 
 /// A request of an endpoint that has no reply yet.
 pub(super) struct OpenRequest {
     pub(super) endpoint: Endpoint,
-    pub(super) request: BrokerRequest,
+    pub(super) request: CommandRequest,
     pub(super) deadline: MonotonicTime,
     /// Pages read so far of an incomplete reply.
     pub(super) progress: Option<Box<PageProgress>>,
@@ -25,7 +26,7 @@ pub(super) struct Asker<T> {
 impl OpenRequest {
     pub(super) fn new(
         endpoint: Endpoint,
-        request: BrokerRequest,
+        request: CommandRequest,
         deadline: MonotonicTime,
     ) -> OpenRequest {
         OpenRequest { endpoint, request, deadline, progress: None }

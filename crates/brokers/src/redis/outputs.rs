@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::broker::{BrokerEvent, BrokerReply};
+use engine::broker::{BrokerError, BrokerEvent, BrokerReply, ReplyValue};
 use wire::protocol::ClientInfo;
 
+use super::open_request::Asker;
 use super::unavailable::UnavailableReason;
 use crate::Endpoint;
 
@@ -48,7 +49,7 @@ pub(super) trait EndpointStates {
     fn is_full(&self, endpoint: Endpoint) -> bool;
 }
 
-/// CoreOutputs that the driver has not taken yet.
+/// Outputs that the driver has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct CoreOutputs {
     waiting: VecDeque<CoreOutput>,
@@ -57,6 +58,14 @@ pub(super) struct CoreOutputs {
 impl CoreOutputs {
     pub(super) fn reply(&mut self, endpoint: Endpoint, reply: BrokerReply) {
         self.deliver(endpoint, BrokerEvent::Reply(reply));
+    }
+
+    pub(super) fn answer<T: ReplyValue>(
+        &mut self,
+        asker: &Asker<T>,
+        result: Result<T, BrokerError>,
+    ) {
+        self.reply(asker.endpoint, asker.id.answer(result));
     }
 
     pub(super) fn deliver(&mut self, endpoint: Endpoint, event: BrokerEvent) {

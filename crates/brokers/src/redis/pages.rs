@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use engine::broker::{
-    BrokerError, BrokerReply, BrokerRequest, HistoryQuery, JoinRead, JoinedStream, PresenceRequest,
-    PublicationsRequest, RequestId,
+    BrokerError, BrokerReply, HistoryQuery, JoinRead, JoinedStream, PresenceRequest, RequestId,
 };
 use engine::history::fitting_count;
 use wire::protocol::{ClientInfo, HistoryResult, Publication, StreamPosition};
 
 use super::answer::{self, ClientsPage, StreamPage};
 use super::clock::MonotonicTime;
+use super::command_request::CommandRequest;
 use super::open_request::OpenRequest;
 use super::page_progress::PageProgress;
 use super::resp::Frame;
@@ -40,15 +40,13 @@ enum StreamRequest<'r> {
 }
 
 /// Whether the reply may be long.
-pub(super) fn is_long(request: &BrokerRequest) -> bool {
+pub(super) fn is_long(request: &CommandRequest) -> bool {
     match request {
-        BrokerRequest::Publications(PublicationsRequest::Subscribe { read, .. }) => {
+        CommandRequest::Subscribe { read, .. } => {
             matches!(read, JoinRead::Since { .. } | JoinRead::Newest { .. })
         }
-        BrokerRequest::Publications(PublicationsRequest::History { query, .. }) => {
-            query.limit != Some(0)
-        }
-        BrokerRequest::Presence(PresenceRequest::Clients { .. }) => true,
+        CommandRequest::History { query, .. } => query.limit != Some(0),
+        CommandRequest::Presence(PresenceRequest::Clients { .. }) => true,
         _ => false,
     }
 }
@@ -65,17 +63,17 @@ pub(super) fn take(
     }
     let mut progress = pending.progress.take().unwrap_or_default();
     let reply = match &pending.request {
-        BrokerRequest::Presence(PresenceRequest::Clients { id, .. }) => {
+        CommandRequest::Presence(PresenceRequest::Clients { id, .. }) => {
             let page = answer::clients_page(frame);
             page.map_or(Some(Err(BrokerError::Unavailable)), |page| {
                 take_clients(&mut progress, page, held).map(Ok)
             })
             .map(|result| id.answer(result))
         }
-        BrokerRequest::Publications(PublicationsRequest::Subscribe { id, read, .. }) => {
+        CommandRequest::Subscribe { id, read, .. } => {
             take_stream_frame(StreamRequest::Join(*id, read), &mut progress, frame, held)
         }
-        BrokerRequest::Publications(PublicationsRequest::History { id, query, .. }) => {
+        CommandRequest::History { id, query, .. } => {
             take_stream_frame(StreamRequest::History(*id, query), &mut progress, frame, held)
         }
         request => return Taken::Whole(answer::read(request, frame)),
@@ -214,42 +212,38 @@ mod tests {
         StreamPage { top, is_of_epoch: true, publications: publications(offsets), next }
     }
 
-    fn join(offset: u64) -> BrokerRequest {
+    fn join(offset: u64) -> CommandRequest {
         let since = StreamPosition { offset, epoch: "e".into() };
         let read = JoinRead::Since { since, limit: 100, bytes_max: None, meta_ttl_ms: 0 };
-        PublicationsRequest::Subscribe { id: RequestId::new(1), channel: "a".into(), read }.into()
+        CommandRequest::Subscribe { id: RequestId::new(1), channel: "a".into(), read }
     }
 
-    fn history(reverse: bool) -> BrokerRequest {
+    fn history(reverse: bool) -> CommandRequest {
         let query = HistoryQuery { limit: Some(50), reverse, ..HistoryQuery::default() };
         history_of(query)
     }
 
-    fn history_of(query: HistoryQuery) -> BrokerRequest {
+    fn history_of(query: HistoryQuery) -> CommandRequest {
         let (id, channel) = (RequestId::new(1), "a".into());
-        PublicationsRequest::History { id, channel, query, meta_ttl_ms: 0 }.into()
+        CommandRequest::History { id, channel, query, meta_ttl_ms: 0 }
     }
 
     /// The publications of a whole reply.
     fn take_page(
-        request: &BrokerRequest,
+        request: &CommandRequest,
         progress: &mut PageProgress,
         page: StreamPage,
         held: &Arc<AtomicUsize>,
     ) -> Option<Result<JoinedStream, BrokerError>> {
         let request = match request {
-            BrokerRequest::Publications(PublicationsRequest::Subscribe { id, read, .. }) => {
-                StreamRequest::Join(*id, read)
-            }
-            BrokerRequest::Publications(PublicationsRequest::History { id, query, .. }) => {
-                StreamRequest::History(*id, query)
-            }
+            CommandRequest::Subscribe { id, read, .. } => StreamRequest::Join(*id, read),
+            CommandRequest::History { id, query, .. } => StreamRequest::History(*id, query),
             other => panic!("not a read of a stream: {other:?}"),
         };
         take_stream(request, progress, page, held)
     }
 
-    fn next(request: &BrokerRequest, progress: &PageProgress) -> (String, String, i64, usize) {
+    fn next(request: &CommandRequest, progress: &PageProgress) -> (String, String, i64, usize) {
         let (part, _) = StreamRange::next_of(request, progress).unwrap();
         (part.first, part.last, part.limit, part.budget)
     }

@@ -153,15 +153,16 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
-    use engine::broker::{PublicationsRequest, RequestId};
+    use engine::broker::RequestId;
 
+    use super::super::command_request::CommandRequest;
     use super::*;
     use crate::Endpoint;
 
     fn request(endpoint: u32, channel: &str) -> OpenRequest {
         let (id, channel) = (RequestId::new(0), channel.into());
-        let request = PublicationsRequest::RemoveHistory { id, channel };
-        OpenRequest::new(Endpoint(endpoint), request.into(), MonotonicTime::default())
+        let request = CommandRequest::RemoveHistory { id, channel };
+        OpenRequest::new(Endpoint(endpoint), request, MonotonicTime::default())
     }
 
     #[test]

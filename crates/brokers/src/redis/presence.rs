@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use engine::broker::PresenceRequest;
 use wire::protocol::ClientInfo;
 
 use crate::Endpoint;
@@ -37,12 +38,32 @@ impl PresenceTable {
         }
     }
 
-    pub(super) fn add(&mut self, partition: usize, channel: &Arc<str>, client: PresentClient) {
+    /// Applies a request to this table before it is sent, so that a renewal never adds a client that
+    /// has left.
+    pub(super) fn accept(
+        &mut self,
+        partition: usize,
+        endpoint: Endpoint,
+        request: &PresenceRequest,
+    ) {
+        match request {
+            PresenceRequest::Add { channel, info, announces } => {
+                let client = PresentClient { info: info.clone(), endpoint, announces: *announces };
+                self.add(partition, channel, client);
+            }
+            PresenceRequest::Remove { channel, client } => {
+                self.remove(partition, channel, &client.client);
+            }
+            PresenceRequest::Clients { .. } | PresenceRequest::Stats { .. } => {}
+        }
+    }
+
+    fn add(&mut self, partition: usize, channel: &Arc<str>, client: PresentClient) {
         let clients = self.partitions[partition].entry(channel.clone()).or_default();
         clients.insert(client.info.client.clone(), client);
     }
 
-    pub(super) fn remove(&mut self, partition: usize, channel: &str, client: &str) {
+    fn remove(&mut self, partition: usize, channel: &str, client: &str) {
         if let Some(clients) = self.partitions[partition].get_mut(channel) {
             clients.remove(client);
             if clients.is_empty() {

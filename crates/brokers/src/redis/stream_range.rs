@@ -2,8 +2,9 @@
 //!
 //! Invariant: the pages of one read are consecutive ranges without a gap.
 
-use engine::broker::{BrokerRequest, HistoryQuery, JoinRead, PublicationsRequest};
+use engine::broker::{HistoryQuery, JoinRead};
 
+use super::command_request::CommandRequest;
 use super::page_progress::PageProgress;
 
 /// A range of stream ids, a direction and limits.
@@ -39,18 +40,14 @@ impl StreamRange {
     /// The next page of a request, and the TTL of the stream's position in milliseconds; `None` for
     /// a request that reads no stream.
     pub(super) fn next_of(
-        request: &BrokerRequest,
+        request: &CommandRequest,
         progress: &PageProgress,
     ) -> Option<(StreamRange, u64)> {
         let (range, meta_ttl_ms) = match request {
-            BrokerRequest::Publications(PublicationsRequest::Subscribe { read, .. }) => {
-                StreamRange::of_join(read)?
+            CommandRequest::Subscribe { read, .. } => StreamRange::of_join(read)?,
+            CommandRequest::History { query, meta_ttl_ms, .. } => {
+                (StreamRange::of_history(query), *meta_ttl_ms)
             }
-            BrokerRequest::Publications(PublicationsRequest::History {
-                query,
-                meta_ttl_ms,
-                ..
-            }) => (StreamRange::of_history(query), *meta_ttl_ms),
             _ => return None,
         };
         Some((range.after(request, progress), meta_ttl_ms))
@@ -89,7 +86,7 @@ impl StreamRange {
     }
 
     /// The remainder after some pages have been read.
-    fn after(mut self, request: &BrokerRequest, progress: &PageProgress) -> StreamRange {
+    fn after(mut self, request: &CommandRequest, progress: &PageProgress) -> StreamRange {
         self.budget = progress.budget();
         let Some(top) = progress.top() else { return self };
         self.epoch.clone_from(&top.epoch);
@@ -99,8 +96,7 @@ impl StreamRange {
         // A history read stops at the top that its first page found. A join reads on to the newest
         // publication, since other subscribers may have received what was published before this one
         // was subscribed.
-        let is_history =
-            matches!(request, BrokerRequest::Publications(PublicationsRequest::History { .. }));
+        let is_history = matches!(request, CommandRequest::History { .. });
         if is_history && self.last == "+" {
             self.last = top.offset.to_string();
         }

@@ -6,10 +6,15 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
-use engine::broker::{BrokerError, Survey};
+use engine::broker::{BrokerError, Survey, Ticket};
 
 use super::clock::MonotonicTime;
+use super::link::Purpose;
 use super::open_request::Asker;
+use super::outputs::CoreOutputs;
+use super::servers::{FIRST, Turn};
+use crate::control;
+use crate::limits::SURVEY_TIMEOUT;
 
 /// Open surveys by number.
 #[derive(Default)]
@@ -27,8 +32,27 @@ pub(super) struct OpenSurvey {
 }
 
 impl SurveyTable {
+    /// Sends a survey to all other nodes.
+    pub(super) fn ask(&mut self, turn: &mut Turn<'_>, asker: Asker<Survey>, question: &[u8]) {
+        let (now, number) = (turn.now.time, turn.servers.random_number());
+        let ticket = Ticket { node: turn.servers.encoder.node.clone(), number };
+        let payload = control::encode_question(&ticket, question);
+        let is_sent = turn.servers.write(now, FIRST, Purpose::Survey(number), |_, target, out| {
+            target.survey(&payload, out);
+        });
+        if !is_sent {
+            return turn.outputs.answer(&asker, Err(BrokerError::Unavailable));
+        }
+        self.begin(number, asker, now + SURVEY_TIMEOUT);
+    }
+
+    /// Ends surveys whose deadline has passed.
+    pub(super) fn end_overdue(&mut self, now: MonotonicTime, outputs: &mut CoreOutputs) {
+        self.take_overdue(now).into_iter().for_each(|survey| survey.end(outputs));
+    }
+
     /// The question of a survey has been sent.
-    pub(super) fn begin(&mut self, number: u64, asker: Asker<Survey>, deadline: MonotonicTime) {
+    fn begin(&mut self, number: u64, asker: Asker<Survey>, deadline: MonotonicTime) {
         let survey = OpenSurvey { asker, missing: None, answers: Vec::new(), deadline };
         self.open.insert(number, survey);
     }
@@ -58,7 +82,7 @@ impl SurveyTable {
     }
 
     /// Removes surveys whose deadline has passed.
-    pub(super) fn take_overdue(&mut self, now: MonotonicTime) -> Vec<OpenSurvey> {
+    fn take_overdue(&mut self, now: MonotonicTime) -> Vec<OpenSurvey> {
         self.open
             .extract_if(.., |_, survey| survey.deadline <= now)
             .map(|(_, survey)| survey)
@@ -79,8 +103,14 @@ impl SurveyTable {
 }
 
 impl OpenSurvey {
+    /// Answers the asker.
+    pub(super) fn end(self, outputs: &mut CoreOutputs) {
+        let (asker, result) = self.into_result();
+        outputs.answer(&asker, result);
+    }
+
     /// The asker and the result.
-    pub(super) fn into_result(self) -> (Asker<Survey>, Result<Survey, BrokerError>) {
+    fn into_result(self) -> (Asker<Survey>, Result<Survey, BrokerError>) {
         let OpenSurvey { asker, missing, answers, .. } = self;
         let result = match missing {
             Some(missing) => Ok(Survey { answers, missing: missing.len() }),

@@ -160,21 +160,22 @@ fn key(pending: &OpenRequest) -> Option<(Endpoint, Arc<str>)> {
 
 #[cfg(test)]
 mod tests {
-    use engine::broker::{HistoryQuery, PublicationsRequest, RequestId};
+    use engine::broker::{HistoryQuery, RequestId};
 
+    use super::super::command_request::CommandRequest;
     use super::*;
     use crate::limits::PAGE_FIRST;
 
     fn read(endpoint: u32, channel: &str) -> OpenRequest {
         let query = HistoryQuery::default();
         let (id, channel) = (RequestId::new(0), channel.into());
-        let request = PublicationsRequest::History { id, channel, query, meta_ttl_ms: 0 }.into();
+        let request = CommandRequest::History { id, channel, query, meta_ttl_ms: 0 };
         OpenRequest::new(Endpoint(endpoint), request, MonotonicTime::default())
     }
 
     fn write(endpoint: u32, channel: &str) -> OpenRequest {
         let (id, channel) = (RequestId::new(0), channel.into());
-        let request = PublicationsRequest::RemoveHistory { id, channel }.into();
+        let request = CommandRequest::RemoveHistory { id, channel };
         OpenRequest::new(Endpoint(endpoint), request, MonotonicTime::default())
     }
 

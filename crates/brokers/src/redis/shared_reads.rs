@@ -7,16 +7,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use engine::broker::{
-    BrokerError, BrokerRequest, JoinRead, JoinedStream, PublicationsRequest, RequestId,
-};
+use engine::broker::{BrokerError, JoinRead, JoinedStream, RequestId};
 
-use super::super::open_request::OpenRequest;
+use super::command_request::CommandRequest;
+use super::open_request::OpenRequest;
 use crate::Endpoint;
 
 /// Pending reads by channel.
 #[derive(Default)]
-pub(super) struct Reads {
+pub(super) struct SharedReads {
     open: HashMap<Arc<str>, SharedRead>,
 }
 
@@ -28,12 +27,10 @@ struct SharedRead {
     is_open: bool,
 }
 
-impl Reads {
+impl SharedReads {
     /// Keeps a request that a pending read covers; returns any other.
     pub(super) fn follow(&mut self, pending: OpenRequest) -> Option<OpenRequest> {
-        let BrokerRequest::Publications(PublicationsRequest::Subscribe { channel, read, id }) =
-            &pending.request
-        else {
+        let CommandRequest::Subscribe { channel, read, id } = &pending.request else {
             return Some(pending);
         };
         if *read == JoinRead::Nothing {
@@ -63,9 +60,7 @@ impl Reads {
 
     /// A request has a result; returns the requests that follow it.
     pub(super) fn end(&mut self, pending: &OpenRequest) -> Vec<OpenRequest> {
-        let BrokerRequest::Publications(PublicationsRequest::Subscribe { channel, id, .. }) =
-            &pending.request
-        else {
+        let CommandRequest::Subscribe { channel, id, .. } = &pending.request else {
             return Vec::new();
         };
         let is_lead =
@@ -116,7 +111,7 @@ pub(super) fn share(
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::clock::MonotonicTime;
+    use super::super::clock::MonotonicTime;
 
     use wire::protocol::{Publication, StreamPosition};
 
@@ -129,13 +124,13 @@ mod tests {
 
     fn pending(id: u64, read: JoinRead) -> OpenRequest {
         let (id, channel) = (RequestId::new(id), "a".into());
-        let request = PublicationsRequest::Subscribe { id, channel, read }.into();
+        let request = CommandRequest::Subscribe { id, channel, read };
         OpenRequest::new(Endpoint(0), request, MonotonicTime::default())
     }
 
     #[test]
     fn a_covered_read_follows_the_pending_one() {
-        let mut reads = Reads::default();
+        let mut reads = SharedReads::default();
         let lead = reads.follow(pending(1, since(5, "e"))).expect("no read is pending");
         let position = JoinRead::Position { meta_ttl_ms: 0 };
         for read in [since(5, "e"), since(9, "e"), position.clone()] {

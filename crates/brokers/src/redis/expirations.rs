@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use engine::broker::BrokerEvent;
 
-use super::super::clock::MonotonicTime;
-use super::super::resp::Frame;
-use super::RedisCore;
+use super::clock::MonotonicTime;
+use super::link::Purpose;
+use super::resp::Frame;
+use super::servers::Turn;
+use super::subscriptions::ChannelSubscriptions;
 
 /// Expiry times of subscribed channels.
 #[derive(Default)]
@@ -59,26 +61,25 @@ impl Expirations {
         self.limited.remove(&channel);
         Some(channel)
     }
-}
 
-impl RedisCore {
     /// Redis has answered with the remaining TTL of a channel.
     pub(super) fn handle_ttl(&mut self, now: MonotonicTime, channel: &Arc<str>, frame: &Frame) {
         if let Some([_, left]) = frame.list()
             && let Some(left) = left.u64()
         {
-            self.expirations.set(channel, now + Duration::from_millis(left) + EXPIRY_MARGIN);
+            self.set(channel, now + Duration::from_millis(left) + EXPIRY_MARGIN);
         }
     }
 
     /// Expires channels: notifies their subscribers and removes the retained history.
-    pub(super) fn expire_channels(&mut self, now: MonotonicTime) {
-        while let Some(channel) = self.expirations.take_ended(now) {
-            let index = self.route(&channel);
+    pub(super) fn expire(&mut self, turn: &mut Turn<'_>, subscriptions: &ChannelSubscriptions) {
+        let now = turn.now.time;
+        while let Some(channel) = self.take_ended(now) {
+            let index = turn.servers.route(&channel);
             let event = BrokerEvent::Expired { channel: channel.clone() };
-            self.subscriptions.notify(index, &channel, &event, &mut self.outputs);
+            subscriptions.notify(index, &channel, &event, turn.outputs);
             // If the command cannot be sent, the keys expire in Redis.
-            let _later = self.write(now, index, super::Purpose::Ignored, |_, target, out| {
+            let _later = turn.servers.write(now, index, Purpose::Ignored, |_, target, out| {
                 target.end(&channel, out);
             });
         }
