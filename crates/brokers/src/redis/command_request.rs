@@ -34,10 +34,6 @@ pub(super) enum RedisRequest {
 
 /// A request that is one command with one reply. The variants are those of [`BrokerRequest`].
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a publication is the usual command, and a box would cost it an allocation"
-)]
 pub(super) enum CommandRequest {
     Subscribe {
         id: RequestId<JoinedStream>,

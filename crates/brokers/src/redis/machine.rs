@@ -49,7 +49,7 @@ impl Machine {
         for message in messages {
             match message {
                 DriverMessage::WriteQueue(connection_id, queue) => {
-                    self.add_write_queue(connection_id, queue)
+                    self.add_write_queue(connection_id, queue);
                 }
                 DriverMessage::Event(event) => self.core.handle_event(now, event),
             }

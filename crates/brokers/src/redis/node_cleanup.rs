@@ -74,7 +74,7 @@ impl NodeCleanup {
         else {
             return CleanupProgress::Unfinished;
         };
-        if !self.current.as_ref().is_some_and(|cleanup| cleanup.number() == *number) {
+        if self.current.as_ref().is_none_or(|cleanup| cleanup.number() != *number) {
             return CleanupProgress::Unfinished;
         }
         let now = turn.now.time;
