@@ -27,9 +27,9 @@ use super::outputs::{CoreOutput, CoreOutputs, EndpointStates};
 use super::pages::{self, Taken};
 use super::payload::{self, ChannelPayload};
 use super::presence::PresenceTable;
-use super::registry::{LeaseState, Registry};
+use super::registry::{LeaseStatus, Registry};
 use super::resp::Frame;
-use super::servers::{FIRST, Servers, Turn};
+use super::servers::{CoreTurn, FIRST, Servers};
 use super::settings::{RedisParts, RedisSettings};
 use super::shared_reads::SharedReads;
 use super::subscriptions::ChannelSubscriptions;
@@ -85,9 +85,9 @@ impl RedisCore {
     }
 
     /// The parts that handle what concerns all nodes, and what they work with.
-    fn parts(&mut self, now: MonotonicTime) -> (&mut Registry, &mut SurveyTable, Turn<'_>) {
+    fn parts(&mut self, now: MonotonicTime) -> (&mut Registry, &mut SurveyTable, CoreTurn<'_>) {
         let now = ClockReading { time: now, unix_ms: self.unix_ms };
-        let turn = Turn { now, servers: &mut self.servers, outputs: &mut self.outputs };
+        let turn = CoreTurn { now, servers: &mut self.servers, outputs: &mut self.outputs };
         (&mut self.registry, &mut self.surveys, turn)
     }
 
@@ -168,7 +168,7 @@ impl RedisCore {
         self.surveys.end_overdue(now, &mut self.outputs);
         let reading = ClockReading { time: now, unix_ms: self.unix_ms };
         let mut turn =
-            Turn { now: reading, servers: &mut self.servers, outputs: &mut self.outputs };
+            CoreTurn { now: reading, servers: &mut self.servers, outputs: &mut self.outputs };
         self.expirations.expire(&mut turn, &self.subscriptions);
         self.servers.refresh_slots(now);
         self.leave_isolated_servers(now);
@@ -294,7 +294,7 @@ impl RedisCore {
             Purpose::Survey(number) => self.handle_survey_nodes(number, frame),
             purpose => {
                 let (registry, _, mut turn) = self.parts(now);
-                if registry.handle_answer(&mut turn, &purpose, frame) == LeaseState::Lapsed {
+                if registry.handle_answer(&mut turn, &purpose, frame) == LeaseStatus::Lapsed {
                     self.renew_all_presence(now);
                 }
             }

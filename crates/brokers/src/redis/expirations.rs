@@ -12,7 +12,7 @@ use engine::broker::BrokerEvent;
 use super::clock::MonotonicTime;
 use super::link::Purpose;
 use super::resp::Frame;
-use super::servers::Turn;
+use super::servers::CoreTurn;
 use super::subscriptions::ChannelSubscriptions;
 
 /// Expiry times of subscribed channels.
@@ -72,7 +72,7 @@ impl Expirations {
     }
 
     /// Expires channels: notifies their subscribers and removes the retained history.
-    pub(super) fn expire(&mut self, turn: &mut Turn<'_>, subscriptions: &ChannelSubscriptions) {
+    pub(super) fn expire(&mut self, turn: &mut CoreTurn<'_>, subscriptions: &ChannelSubscriptions) {
         let now = turn.now.time;
         while let Some(channel) = self.take_ended(now) {
             let index = turn.servers.route(&channel);

@@ -14,7 +14,7 @@ use super::command::CleanupStep;
 use super::link::Purpose;
 use super::outputs::{CoreOutput, CoreOutputs};
 use super::resp::Frame;
-use super::servers::{FIRST, Servers, Turn};
+use super::servers::{CoreTurn, FIRST, Servers};
 use super::settings::RedisParts;
 
 /// The cleanup that this node performs, if any.
@@ -64,7 +64,7 @@ impl NodeCleanup {
     /// The answer to a command of a cleanup.
     pub(super) fn handle(
         &mut self,
-        turn: &mut Turn<'_>,
+        turn: &mut CoreTurn<'_>,
         purpose: &Purpose,
         frame: &Frame,
     ) -> CleanupProgress {

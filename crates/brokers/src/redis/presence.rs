@@ -38,8 +38,8 @@ impl PresenceTable {
         }
     }
 
-    /// Applies a request to this table before it is sent, so that a renewal never adds a client that
-    /// has left.
+    /// Applies a request to this table before it is sent, so that a renewal never adds a client
+    /// that has left.
     pub(super) fn accept(
         &mut self,
         partition: usize,

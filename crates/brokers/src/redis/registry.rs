@@ -16,7 +16,7 @@ use super::master_check::OtherNodes;
 use super::node_cleanup::{CleanupProgress, NodeCleanup};
 use super::outputs::{CoreOutput, CoreOutputs, NodeRecord};
 use super::resp::Frame;
-use super::servers::{FIRST, Servers, Turn};
+use super::servers::{CoreTurn, FIRST, Servers};
 use super::settings::RedisSettings;
 use super::unavailable::UnavailableReason;
 use crate::channel_options::EncodedOptions;
@@ -50,7 +50,7 @@ pub(super) struct Registry {
 
 /// Whether a lease was valid until its renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LeaseState {
+pub(super) enum LeaseStatus {
     Valid,
     /// Other nodes consider this node failed.
     Lapsed,
@@ -159,10 +159,10 @@ impl Registry {
     /// Handles the reply to a command of the registry. Returns whether the lease was still valid.
     pub(super) fn handle_answer(
         &mut self,
-        turn: &mut Turn<'_>,
+        turn: &mut CoreTurn<'_>,
         purpose: &Purpose,
         frame: &Frame,
-    ) -> LeaseState {
+    ) -> LeaseStatus {
         match purpose {
             Purpose::Lifecycle(_) => self.lifecycle.handle_sent(),
             &Purpose::Lease { with_options } => {
@@ -178,10 +178,10 @@ impl Registry {
                 }
             }
         }
-        LeaseState::Valid
+        LeaseStatus::Valid
     }
 
-    fn handle_scan(&mut self, turn: &mut Turn<'_>, frame: &Frame) {
+    fn handle_scan(&mut self, turn: &mut CoreTurn<'_>, frame: &Frame) {
         let Some([cursor, clients]) = frame.list() else { return };
         for pair in clients.list().unwrap_or_default().chunks_exact(2) {
             if let (Some(client), Some(user)) = (pair[0].str(), pair[1].str())
@@ -195,9 +195,9 @@ impl Registry {
         }
     }
 
-    fn handle_lease(&mut self, turn: &mut Turn<'_>, frame: &Frame) -> LeaseState {
+    fn handle_lease(&mut self, turn: &mut CoreTurn<'_>, frame: &Frame) -> LeaseStatus {
         let Some([lasted, time, dead, twin, whole, others]) = frame.list() else {
-            return LeaseState::Valid;
+            return LeaseStatus::Valid;
         };
         let now = turn.now.time;
         self.note_others(others.list().unwrap_or_default(), turn.outputs);
@@ -205,7 +205,7 @@ impl Registry {
         if !was_member {
             tracing::info!(node = %turn.servers.encoder.node, "Redis: this node has a lease");
         }
-        let mut state = LeaseState::Valid;
+        let mut state = LeaseStatus::Valid;
         if lasted.u64() == Some(0) && was_member {
             tracing::warn!(
                 "Redis: the lease of this node had ended; the lifecycle events of its clients are sent again"
@@ -214,7 +214,7 @@ impl Registry {
             // after a cleanup that may be in progress.
             self.lifecycle.requeue_online();
             self.renews_presence_at = Some(now + REENTER_AFTER);
-            state = LeaseState::Lapsed;
+            state = LeaseStatus::Lapsed;
         }
         if whole.u64() == Some(0) {
             let text = "Redis has evicted records of this node's clients; their lifecycle events are sent again";

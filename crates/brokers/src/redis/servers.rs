@@ -47,7 +47,7 @@ pub(super) struct Servers {
 }
 
 /// What a part of the state machine works with while it handles one input.
-pub(super) struct Turn<'t> {
+pub(super) struct CoreTurn<'t> {
     pub(super) now: ClockReading,
     pub(super) servers: &'t mut Servers,
     pub(super) outputs: &'t mut CoreOutputs,

@@ -12,7 +12,7 @@ use super::clock::MonotonicTime;
 use super::link::Purpose;
 use super::open_request::Asker;
 use super::outputs::CoreOutputs;
-use super::servers::{FIRST, Turn};
+use super::servers::{CoreTurn, FIRST};
 use crate::control;
 use crate::limits::SURVEY_TIMEOUT;
 
@@ -33,7 +33,7 @@ pub(super) struct OpenSurvey {
 
 impl SurveyTable {
     /// Sends a survey to all other nodes.
-    pub(super) fn ask(&mut self, turn: &mut Turn<'_>, asker: Asker<Survey>, question: &[u8]) {
+    pub(super) fn ask(&mut self, turn: &mut CoreTurn<'_>, asker: Asker<Survey>, question: &[u8]) {
         let (now, number) = (turn.now.time, turn.servers.random_number());
         let ticket = Ticket { node: turn.servers.encoder.node.clone(), number };
         let payload = control::encode_question(&ticket, question);

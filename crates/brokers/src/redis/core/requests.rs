@@ -72,7 +72,8 @@ impl RedisCore {
         }
     }
 
-    /// Applies a request to subscriptions, expirations and presence; breaks if it is not to be sent.
+    /// Applies a request to subscriptions, expirations and presence; breaks if it is not to be
+    /// sent.
     fn note(
         &mut self,
         now: MonotonicTime,
