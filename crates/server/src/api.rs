@@ -40,7 +40,7 @@ use crate::cluster::node::Node;
 use crate::config::{ApiKey, ErrorMode};
 use crate::json::Object;
 use crate::limits::throttle::set_retry_after;
-use crate::limits::{API_BODY_MAX, BODY_TIMEOUT};
+use crate::limits::{API_BODY_MAX, API_REPLY_FREE, BODY_TIMEOUT};
 use crate::listener::RequestOrigin;
 use crate::service::Service;
 use crate::service::error::ApiError;
@@ -50,6 +50,7 @@ use error::{MethodFailure, no_method};
 pub(crate) use keys::ApiKeys;
 use late_timeout::timeout_if_late;
 use method::Method;
+use methods::Outcome;
 use unreadable::unreadable;
 
 /// State shared by all requests to the API.
@@ -148,8 +149,12 @@ async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Respons
         Ok(read) => read,
         Err(response) => return response,
     };
-    let mut lines = String::new();
-    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+    let lines = || body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    if let Err(error) = call.take_commands(lines().count()) {
+        return refuse(StatusCode::BAD_REQUEST, error.code, &error.message);
+    }
+    let mut replies = String::new();
+    for line in lines() {
         let Object(command): Object<OldCommand<'_>> = match serde_json::from_slice(line) {
             Ok(command) => command,
             Err(error) => return refuse(StatusCode::BAD_REQUEST, 107, &unreadable(line, &error)),
@@ -157,21 +162,21 @@ async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Respons
         let params = command.params.map_or("{}", RawValue::get);
         let result = match Method::named(&command.method) {
             Some(method) => api.run(&call, method, params.as_bytes()).await,
-            None => Err(no_method(&command.method).into()),
+            None => api.refuse_unknown(&call, &command.method).await,
         };
         let reply = match result {
             Ok(result) => format!("{{\"result\":{result}}}"),
-            Err(MethodFailure::Api(error)) => format!("{{\"error\":{}}}", error::json(&error)),
+            Err(MethodFailure::Api(error)) => call.failed(&error, API_REPLY_FREE),
             Err(MethodFailure::Unreadable(text)) => {
                 return refuse(StatusCode::BAD_REQUEST, 107, &text);
             }
         };
-        if !lines.is_empty() {
-            lines.push('\n');
+        if !replies.is_empty() {
+            replies.push('\n');
         }
-        lines.push_str(&reply);
+        replies.push_str(&reply);
     }
-    answer(StatusCode::OK, lines)
+    answer(StatusCode::OK, replies)
 }
 
 impl ApiState {
@@ -281,28 +286,35 @@ impl ApiState {
         self.node.throttle.take(Bucket::ApiKeyRequests, key.name.as_bytes())
     }
 
-    /// Runs a method and counts its result.
-    async fn run(
-        &self,
-        call: &Call,
-        method: Method,
-        params: &[u8],
-    ) -> Result<String, MethodFailure> {
-        let has_token = match method == Method::Batch || call.take_first() {
-            // `read` has taken the token of the request's first command.
+    /// Takes the token of a command; `read` has taken that of the request's first one.
+    fn take_command_token(&self, call: &Call) -> Result<(), ApiError> {
+        match call.take_paid() {
             true => Ok(()),
-            false => self.take_token(&call.caller.key),
+            false => self.take_token(&call.caller.key).map_err(ApiError::from),
+        }
+    }
+
+    /// Refuses a command whose method does not exist. It costs the caller as much as any other.
+    async fn refuse_unknown(&self, call: &Call, name: &str) -> Outcome {
+        tokio::task::consume_budget().await;
+        self.take_command_token(call)?;
+        Err(no_method(name).into())
+    }
+
+    /// Runs a method and counts its result.
+    async fn run(&self, call: &Call, method: Method, params: &[u8]) -> Outcome {
+        // Many commands of one request would otherwise run without a pause: a broker in this
+        // process answers at once, and other requests share the thread.
+        tokio::task::consume_budget().await;
+        let may_run = self.take_command_token(call).and_then(|()| call.check_method(method));
+        let mut result = match may_run {
+            Ok(()) => self.dispatch(call, method, params).await,
+            Err(error) => Err(error.into()),
         };
-        let mut result = match has_token {
-            Ok(()) => match call.check_method(method) {
-                Ok(()) => self.dispatch(call, method, params).await,
-                Err(error) => Err(error.into()),
-            },
-            Err(limited) => Err(ApiError::from(limited).into()),
-        };
+        // Others have small results, or have taken their room.
         if let Ok(answer) = &result
-            && let Err(error) = call.take_room(answer.len())
             && method.is_read()
+            && let Err(error) = call.take_room(answer.len(), API_REPLY_FREE)
         {
             result = Err(error.into());
         }

@@ -113,12 +113,27 @@ pub const SURVEY_LIFETIME_MAX: Duration = Duration::from_secs(5);
 /// (protocol §3.3).
 pub const API_CONCURRENCY: usize = 1_024;
 
-/// Commands of one batch, and channels of one broadcast.
+/// Commands of one request, as lines or in batches, and channels of one broadcast.
 pub const API_ITEMS_MAX: usize = 10_000;
 
 /// Bytes of the response to one request of the server API, with all commands of a batch: several
 /// times the largest history that is read at once, and far below the memory of a server.
 pub const API_ANSWER_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of a reply that every command of a request may have, whatever the others have: more than
+/// results of methods that change something, and than usual errors.
+pub const API_REPLY_FREE: usize = 256;
+
+/// Bytes around a reply: the name of its method and punctuation.
+pub const API_REPLY_FRAME: usize = 64;
+
+const _: () = assert!(API_ITEMS_MAX * (API_REPLY_FREE + API_REPLY_FRAME) < API_ANSWER_MAX / 8);
+
+/// Bytes of a broadcast's result about one channel: offset, epoch and names of fields. They are
+/// reserved before the broadcast runs.
+pub const API_PUBLISHED_MAX: usize = 128;
+
+const _: () = assert!(API_ITEMS_MAX * API_PUBLISHED_MAX < API_ANSWER_MAX / 8);
 
 /// Concurrent reads of histories and presences for the server API; further ones wait. Together with
 /// [`API_ANSWER_MAX`] it bounds the memory of all requests.

@@ -7,11 +7,11 @@ use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 
 use super::ApiState;
 use super::call::Call;
-use super::error::{self, MethodFailure, not_found};
+use super::error::{MethodFailure, not_found};
 use super::method::Method;
 use super::methods::Outcome;
 use super::request::{Batch, BatchCommand, read};
-use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
+use crate::limits::{API_CONCURRENCY, API_REPLY_FREE};
 use crate::service::error::ApiError;
 
 impl ApiState {
@@ -23,9 +23,8 @@ impl ApiState {
     async fn run_batch(&self, call: &Call, params: &[u8]) -> Outcome {
         let request: Batch = read(params)?;
         let commands = request.commands.ok_or_else(|| ApiError::bad("commands is missing"))?;
-        if commands.len() > API_ITEMS_MAX {
-            return Err(ApiError::bad("commands has too many items").into());
-        }
+        call.take_commands(commands.len())?;
+        call.set_paid();
         let mut replies = Vec::with_capacity(commands.len());
         if request.parallel {
             for group in commands.chunks(API_CONCURRENCY) {
@@ -37,10 +36,13 @@ impl ApiState {
                 replies.push(self.run_one(call, command.as_ref()).await);
             }
         }
+        // An empty batch has used up its token.
+        call.take_paid();
         Ok(format!("{{\"replies\":[{}]}}", replies.join(",")))
     }
 
     async fn run_one(&self, call: &Call, command: Option<&BatchCommand>) -> String {
+        let failed = |error: &ApiError| call.failed(error, API_REPLY_FREE);
         let (method, params) = match command.map(|BatchCommand(methods)| &**methods) {
             None => return failed(&ApiError::bad("a command is null")),
             Some([]) => {
@@ -66,8 +68,4 @@ impl ApiState {
             Err(MethodFailure::Unreadable(text)) => failed(&ApiError::bad(text)),
         }
     }
-}
-
-fn failed(error: &ApiError) -> String {
-    format!("{{\"error\":{}}}", error::json(error))
 }

@@ -1,39 +1,57 @@
-//! One HTTP request to the server API: the caller, and the space left in the response.
+//! One HTTP request to the server API: the caller, the space left in the response, and the number of
+//! commands.
 //!
-//! Invariant: the response to one request, with all commands of a batch, stays below
-//! [`API_ANSWER_MAX`] bytes.
+//! Invariant: the response to one request, with all its commands, stays below [`API_ANSWER_MAX`]
+//! bytes. Every command has [`API_REPLY_FREE`] bytes for itself; longer replies share the room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::error::answer_too_large;
+use super::error::{self, answer_too_large, reason_left_out};
 use super::method::Method;
 use crate::config::ApiKey;
-use crate::limits::API_ANSWER_MAX;
+use crate::limits::{API_ANSWER_MAX, API_ITEMS_MAX, API_REPLY_FRAME, API_REPLY_FREE};
 use crate::service::caller::ApiCaller;
 use crate::service::error::ApiError;
 
 /// ApiCaller and response budget of one HTTP request.
 pub(super) struct Call {
     pub(super) caller: ApiCaller,
-    /// Bytes that the response may still grow by.
+    /// Bytes by which the response may still grow beyond the free bytes of each reply.
     room: AtomicUsize,
-    /// Whether no command of this request has run yet.
-    is_fresh: AtomicBool,
+    /// Commands that the request may still have.
+    commands_left: AtomicUsize,
+    /// Whether a token is taken that no command has used yet.
+    is_paid: AtomicBool,
 }
 
 impl Call {
+    /// A request whose first token is taken.
     pub(super) fn new(key: Arc<ApiKey>) -> Call {
+        let reserved = API_ITEMS_MAX * (API_REPLY_FREE + API_REPLY_FRAME);
         Call {
             caller: ApiCaller { key },
-            room: AtomicUsize::new(API_ANSWER_MAX),
-            is_fresh: AtomicBool::new(true),
+            room: AtomicUsize::new(API_ANSWER_MAX - reserved),
+            commands_left: AtomicUsize::new(API_ITEMS_MAX),
+            is_paid: AtomicBool::new(true),
         }
     }
 
-    /// Returns `true` for the first command of the request, and `false` from then on.
-    pub(super) fn take_first(&self) -> bool {
-        self.is_fresh.swap(false, Ordering::Relaxed)
+    /// Returns whether a token is taken for the next command, and uses it up.
+    pub(super) fn take_paid(&self) -> bool {
+        self.is_paid.swap(false, Ordering::Relaxed)
+    }
+
+    /// The token of a batch is that of its first command.
+    pub(super) fn set_paid(&self) {
+        self.is_paid.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts commands of the request before they run.
+    pub(super) fn take_commands(&self, count: usize) -> Result<(), ApiError> {
+        take(&self.commands_left, count).ok_or_else(|| {
+            ApiError::bad(format!("one request may have {API_ITEMS_MAX} commands at most"))
+        })
     }
 
     /// Checks that the caller may call a method. The commands of a batch are checked one by one.
@@ -46,19 +64,63 @@ impl Call {
 
     /// Checks that a result of `bytes` bytes would fit.
     pub(super) fn check_room(&self, bytes: usize) -> Result<(), ApiError> {
-        match bytes <= self.room.load(Ordering::Relaxed) {
-            true => Ok(()),
-            false => Err(answer_too_large()),
-        }
+        let has_room = bytes <= self.room.load(Ordering::Relaxed);
+        has_room.then_some(()).ok_or_else(answer_too_large)
     }
 
-    /// Reserves space for a result. Results of methods that change something are small and are
-    /// always sent.
-    pub(super) fn take_room(&self, bytes: usize) -> Result<(), ApiError> {
-        let take = |room: usize| room.checked_sub(bytes);
-        match self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(answer_too_large()),
+    /// Reserves space for a reply of which `free` bytes are reserved already.
+    pub(super) fn take_room(&self, bytes: usize, free: usize) -> Result<(), ApiError> {
+        take(&self.room, bytes.saturating_sub(free)).ok_or_else(answer_too_large)
+    }
+
+    /// Returns space that was reserved and is not needed.
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.room.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The member `error` of a reply, without its reason where that has no room.
+    pub(super) fn failed(&self, error: &ApiError, free: usize) -> String {
+        let written = |error| format!("{{\"error\":{}}}", error::json(error));
+        let whole = written(error);
+        match self.take_room(whole.len(), free) {
+            Ok(()) => whole,
+            Err(_) => written(&reason_left_out(error.code)),
         }
+    }
+}
+
+/// Takes from a counter, unless it has less.
+fn take(counter: &AtomicUsize, count: usize) -> Option<()> {
+    let subtract = |left: usize| left.checked_sub(count);
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract).ok().map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::API_PUBLISHED_MAX;
+
+    #[test]
+    fn the_shortest_replies_fit_into_their_free_bytes() {
+        let call = Call::new(Arc::new(ApiKey::unlimited("a", "")));
+        assert!(error::json(&answer_too_large()).len() < API_REPLY_FREE);
+        call.take_room(API_ANSWER_MAX, API_ANSWER_MAX).unwrap();
+        let rest = call.room.load(Ordering::Relaxed);
+        call.take_room(rest + 5, 5).unwrap();
+        assert!(call.take_room(6, 5).is_err());
+        let long = ApiError { code: 4_294_967_295, message: "\0".repeat(1000).into() };
+        let short = call.failed(&long, API_PUBLISHED_MAX);
+        assert!(short.len() < API_PUBLISHED_MAX && short.contains("4294967295"), "{short}");
+        call.give_back(100_000);
+        assert!(call.failed(&long, API_PUBLISHED_MAX).contains("u0000"));
+    }
+
+    #[test]
+    fn commands_are_counted_over_the_whole_request() {
+        let call = Call::new(Arc::new(ApiKey::unlimited("a", "")));
+        call.take_commands(API_ITEMS_MAX - 1).unwrap();
+        assert!(call.take_commands(2).is_err());
+        call.take_commands(1).unwrap();
+        assert!(call.take_commands(1).is_err());
     }
 }

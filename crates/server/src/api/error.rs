@@ -35,6 +35,12 @@ pub(super) fn answer_too_large() -> ApiError {
     ))
 }
 
+/// An error whose text has no room in the response.
+pub(super) fn reason_left_out(code: u32) -> ApiError {
+    let message = "the reason is left out: the answer has too many bytes".into();
+    ApiError { code, message }
+}
+
 /// The error object of a response.
 pub(super) fn json(error: &ApiError) -> String {
     serde_json::to_string(error).expect("a number and a text are JSON")

@@ -10,12 +10,12 @@ use wire::protocol::{PresenceStats, Publication, StreamPosition};
 
 use super::ApiState;
 use super::call::Call;
-use super::error::{self, MethodFailure};
+use super::error::MethodFailure;
 use super::method::Method;
 use super::request::{self, OneChannel, Publish, SessionFilter, payload, read};
 use super::response::{self, AnswerGaps};
 use crate::cluster::members::Answers;
-use crate::limits::API_ANSWER_MAX;
+use crate::limits::{API_ANSWER_MAX, API_ITEMS_MAX, API_PUBLISHED_MAX};
 use crate::service::sessions::{ServerSubscription, SessionRefresh};
 
 /// Result of a method as JSON.
@@ -81,16 +81,23 @@ impl ApiState {
         let mut request: Publish = read(params)?;
         let data = payload(&request.data, &request.b64data)?;
         let options = request.take_options();
+        // What has run is answered: the room for the answer is taken before.
+        let reserved = request.channels.len().min(API_ITEMS_MAX) * API_PUBLISHED_MAX;
+        call.take_room(reserved, 0)?;
         let publications = &self.service.publications;
-        let results =
-            publications.broadcast(&call.caller, &request.channels, data, &options).await?;
+        let results = publications.broadcast(&call.caller, &request.channels, data, &options).await;
         let responses: Vec<String> = results
+            .as_deref()
+            .unwrap_or_default()
             .iter()
             .map(|result| match result {
                 Ok(position) => format!("{{\"result\":{}}}", response::published(position)),
-                Err(error) => format!("{{\"error\":{}}}", error::json(error)),
+                Err(error) => call.failed(error, API_PUBLISHED_MAX),
             })
             .collect();
+        let used: usize = responses.iter().map(|one| one.len().min(API_PUBLISHED_MAX)).sum();
+        call.give_back(reserved - used);
+        results?;
         Ok(format!("{{\"responses\":[{}]}}", responses.join(",")))
     }
 

@@ -1,6 +1,6 @@
 //! The server API: authentication, refusals and results.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -358,7 +358,7 @@ fn the_response_to_a_batch_is_bounded() {
     for parallel in [false, true] {
         let body = json!({"commands": commands, "parallel": parallel}).to_string();
         let (status, answer) = fixture.api("batch", &body);
-        assert!(status == 200 && answer.len() < 33 << 20, "{} bytes", answer.len());
+        assert!(status == 200 && answer.len() <= 32 << 20, "{} bytes", answer.len());
         let replies = parse(&answer)["replies"].clone();
         let refused: Vec<&Value> =
             (0..5).map(|index| &replies[index]["error"]).filter(|error| !error.is_null()).collect();
@@ -369,6 +369,100 @@ fn the_response_to_a_batch_is_bounded() {
         }
         assert!(replies[5]["publish"].is_object(), "what takes effect is done and answered");
     }
+}
+
+#[test]
+fn a_broadcast_without_room_for_its_results_does_not_run() {
+    let settings = [
+        ("channel.without_namespace.history_size", "10"),
+        ("channel.without_namespace.history_ttl", "1m"),
+    ];
+    let fixture = Fixture::with(&settings);
+    let body = format!(r#"{{"channel":"big","data":"{}"}}"#, "x".repeat(4 << 20));
+    for _ in 0..4 {
+        assert_eq!(fixture.api("publish", &body).0, 200);
+    }
+    let commands = json!([
+        {"history": {"channel": "big", "limit": 4}},
+        {"history": {"channel": "big", "limit": 3}},
+        {"broadcast": {"channels": vec!["many"; 10_000], "data": 1}},
+        {"broadcast": {"channels": ["many"], "data": 1}},
+    ]);
+    let (_, answer) = fixture.api("batch", &json!({"commands": commands}).to_string());
+    assert!(answer.len() <= 32 << 20, "{} bytes", answer.len());
+    let replies = parse(&answer)["replies"].clone();
+    assert!(replies[1]["history"].is_object());
+    assert_eq!(replies[2]["error"]["code"], 107, "{}", replies[2]);
+    assert_eq!(replies[3]["broadcast"]["responses"][0]["result"]["offset"], 1);
+}
+
+#[test]
+fn errors_count_as_bytes_of_the_response() {
+    let keys = r#"[{"name": "news-desk", "key": "desk", "channels": ["kept:*"]}]"#;
+    let fixture = Fixture::with(&[("http_api.keys", keys)]);
+    // The error repeats the name; each of these characters needs several bytes there.
+    let channels = vec!["\u{7f}".repeat(256); 5_000];
+    let broadcast = json!({"broadcast": {"channels": channels, "data": 1}});
+    let body = json!({"commands": vec![broadcast; 6]}).to_string();
+    let (status, _, answer) = fixture.request(&post("/api/batch", "X-API-Key: desk\r\n", &body));
+    assert_eq!(status, 200, "{answer}");
+    assert!((16 << 20..=32 << 20).contains(&answer.len()), "{} bytes", answer.len());
+    let replies = parse(&answer)["replies"].clone();
+    let message = |broadcast: usize, channel: usize| {
+        let error = &replies[broadcast]["broadcast"]["responses"][channel]["error"];
+        assert_eq!(error["code"], 103, "{error}");
+        error["message"].as_str().unwrap().to_owned()
+    };
+    assert!(message(0, 0).contains("news-desk"), "{}", message(0, 0));
+    assert!(message(3, 4_999).contains("reason is left out"), "{}", message(3, 4_999));
+}
+
+#[test]
+fn one_request_has_at_most_ten_thousand_commands() {
+    let fixture = Fixture::start();
+    let key = format!("X-API-Key: {API_KEY}\r\n");
+    let post = |body: &str| {
+        let (status, _, answer) = fixture.request(&post("/api", &key, body));
+        (status, answer)
+    };
+    let line = "{\"method\":\"x\"}\n";
+    let (status, answer) = post(&line.repeat(10_000));
+    assert_eq!((status, answer.lines().count()), (200, 10_000));
+    let (status, answer) = post(&line.repeat(10_001));
+    assert_eq!((status, &parse(&answer)["error"]["code"]), (400, &json!(107)));
+    // Commands of batches count too.
+    let batch = json!({"method": "batch", "params": {"commands": vec![json!({}); 6_000]}});
+    let (status, answer) = post(&format!("{batch}\n{batch}"));
+    let lines: Vec<Value> = answer.lines().map(parse).collect();
+    assert_eq!(status, 200);
+    assert_eq!(lines[0]["result"]["replies"].as_array().unwrap().len(), 6_000);
+    assert!(lines[1]["error"]["message"].as_str().unwrap().contains("10000 commands"));
+    let commands = json!({"commands": vec![json!({}); 10_001]}).to_string();
+    assert_eq!(parse(&fixture.api("batch", &commands).1)["error"]["code"], 107);
+}
+
+#[test]
+fn other_requests_are_answered_while_one_has_many_commands() {
+    let fixture = Fixture::with_threads(1);
+    let broadcast = json!({"broadcast": {"channels": vec!["a"; 10_000], "data": 1}});
+    let body = json!({"commands": vec![broadcast; 8]}).to_string();
+    let request = post("/api/batch", &format!("X-API-Key: {API_KEY}\r\n"), &body);
+    let mut longest = Duration::ZERO;
+    let whole = std::thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            let start = Instant::now();
+            let (status, _, answer) = fixture.request(&request);
+            assert!(status == 200 && !answer.contains("error"), "{status}");
+            start.elapsed()
+        });
+        while !busy.is_finished() {
+            let start = Instant::now();
+            assert_eq!(fixture.request("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").0, 200);
+            longest = longest.max(start.elapsed());
+        }
+        busy.join().unwrap()
+    });
+    assert!(longest < whole / 4, "{longest:?} of {whole:?}");
 }
 
 #[test]

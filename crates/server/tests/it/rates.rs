@@ -98,6 +98,25 @@ fn a_flood_of_commands_closes_the_connection_after_the_replies() {
 }
 
 #[test]
+fn every_line_of_a_request_takes_a_token_of_its_key() {
+    let fixture = Fixture::with(&[("limits.api_key.requests", "1/h burst 6")]);
+    // Unknown methods and empty batches take one each, a batch one for each of its commands.
+    let lines = [
+        r#"{"method":"x"}"#,
+        r#"{"method":"batch","params":{"commands":[]}}"#,
+        r#"{"method":"batch","params":{"commands":[{"info":{}},{"info":{}},{"info":{}}]}}"#,
+        r#"{"method":"x"}"#,
+        r#"{"method":"x"}"#,
+        r#"{"method":"batch","params":{"commands":[]}}"#,
+    ];
+    let request = post("/api", &format!("X-API-Key: {API_KEY}\r\n"), &lines.join("\n"));
+    let (_, _, answer) = fixture.request(&request);
+    let is_limited: Vec<bool> = answer.lines().map(|line| wait_ms(line).is_some()).collect();
+    assert_eq!(is_limited, [false, false, false, false, true, true], "{answer}");
+    assert_eq!(refused(&fixture, "api_key.requests"), 2);
+}
+
+#[test]
 fn handshakes_and_api_calls_are_refused_with_429_and_retry_after() {
     let fixture = Fixture::with(&[
         ("limits.address.handshakes", "1/h burst 2"),

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use server::Server;
 use server::config::Config;
 use server::token::{ConnectionTokenRequest, TokenRequest, sign_connection};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use wire::websocket::encoder::{self, FrameKind};
 
 use crate::configuration::configuration;
@@ -68,8 +68,16 @@ impl Fixture {
 
     /// Starts with settings that override [`BASE`].
     pub(crate) fn with(settings: &[(&str, &str)]) -> Fixture {
-        let config = config(settings);
-        let runtime = Runtime::new().unwrap();
+        Fixture::run(Runtime::new().unwrap(), config(settings))
+    }
+
+    /// Starts with so many threads for HTTP.
+    pub(crate) fn with_threads(threads: usize) -> Fixture {
+        let mut runtime = Builder::new_multi_thread();
+        Fixture::run(runtime.worker_threads(threads).enable_all().build().unwrap(), config(&[]))
+    }
+
+    fn run(runtime: Runtime, config: Config) -> Fixture {
         let server = runtime.block_on(Server::start(config)).unwrap();
         let address = server.address().unwrap();
         Fixture { runtime, server: Some(server), address }
