@@ -129,10 +129,10 @@ pub(crate) fn encode(control: &Control) -> Vec<u8> {
         text(out, client);
     });
     match &control.order {
-        Order::Subscribe { channel, expire_at, grant, recover_since } => {
+        Order::Subscribe { channel, grant, recover_since } => {
             out.put_u8(0);
             text(&mut out, channel);
-            option(&mut out, expire_at.as_ref(), |out, at| out.put_i64(*at));
+            option(&mut out, grant.expire_at.as_ref(), |out, at| out.put_i64(*at));
             bytes(&mut out, &grant.info);
             bytes(&mut out, &grant.data);
             for flag in flags(&grant.overrides) {
@@ -218,8 +218,8 @@ fn order(reader: &mut Reader<'_>) -> Option<Control> {
     let order = match reader.u8()? {
         0 => Order::Subscribe {
             channel: reader.text()?,
-            expire_at: reader.some_i64()?,
             grant: SubscriptionGrant {
+                expire_at: reader.some_i64()?,
                 info: reader.bytes()?,
                 data: reader.bytes()?,
                 overrides: Overrides {
@@ -355,16 +355,17 @@ mod tests {
         });
         let since =
             (any::<u64>(), ".{0,9}").prop_map(|(offset, epoch)| StreamPosition { offset, epoch });
-        let grant = (data(), data(), overrides)
-            .prop_map(|(info, data, overrides)| SubscriptionGrant { info, data, overrides });
         let expire_at = || prop::option::of(any::<i64>());
-        let subscribe = (".{0,9}", expire_at(), grant, prop::option::of(since)).prop_map(
-            |(channel, expire_at, grant, recover_since)| Order::Subscribe {
-                channel,
+        let grant = (expire_at(), data(), data(), overrides).prop_map(
+            |(expire_at, info, data, overrides)| SubscriptionGrant {
                 expire_at,
-                grant,
-                recover_since,
+                info,
+                data,
+                overrides,
             },
+        );
+        let subscribe = (".{0,9}", grant, prop::option::of(since)).prop_map(
+            |(channel, grant, recover_since)| Order::Subscribe { channel, grant, recover_since },
         );
         let order = prop_oneof![
             subscribe,

@@ -3,6 +3,8 @@
 //!
 //! Invariant: prefixes, boundaries and permissions are interpreted in this file only.
 
+use std::sync::Arc;
+
 use wire::protocol::ErrorCode;
 
 use crate::personal;
@@ -158,6 +160,16 @@ pub fn may_subscribe(
     };
     let is_permitted = is_allowed || rules.client.insecure;
     is_permitted.then_some(()).ok_or(ErrorCode::PermissionDenied)
+}
+
+/// Returns the name of the proxy that decides on a subscribe command without a token. It decides
+/// neither on private channels nor on those that list their users.
+pub(crate) fn subscribe_proxy<'r>(
+    rules: &'r Rules,
+    view: &ChannelView<'r, '_>,
+) -> Option<&'r Arc<str>> {
+    let lists_users = view.users.or_else(|| personal_users(rules, view)).is_some();
+    view.namespace.subscribe_proxy.as_ref().filter(|_| !view.is_private && !lists_users)
 }
 
 /// Checks whether the actor may read the history of a personal channel: only its user may, and a

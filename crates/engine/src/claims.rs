@@ -1,8 +1,9 @@
-//! The claims of a verified token. The engine receives claims only, never interprets a token.
+//! What a verified token or a backend grants. The engine receives claims only, never interprets a
+//! token.
 
 use bytes::Bytes;
 
-/// Claims of a verified connection token (§4.1).
+/// Claims of a verified connection token (§4.1), or what the connect proxy grants (§4.4).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectionClaims {
     /// User id; empty for anonymous.
@@ -19,6 +20,10 @@ pub struct ConnectionClaims {
     pub token_id: String,
     /// Unix seconds of claim `iat`.
     pub issued_at: Option<i64>,
+    /// Data of the connect reply. Tokens have none.
+    pub data: Bytes,
+    /// See [`crate::call::CallContext::meta`].
+    pub meta: Bytes,
 }
 
 /// Claims of a verified subscription token (§4.2).
@@ -30,9 +35,7 @@ pub struct SubscriptionClaims {
     pub channel: String,
     /// Client id; if not empty, must equal the session's client id (deprecated claim).
     pub client: String,
-    /// Unix time in seconds at which the subscription expires; `None` never expires.
-    pub expire_at: Option<i64>,
-    /// Differences from the namespace's options.
+    /// The subscription that it allows.
     pub grant: SubscriptionGrant,
     /// Claim `jti`; empty when absent.
     pub token_id: String,
@@ -40,9 +43,12 @@ pub struct SubscriptionClaims {
     pub issued_at: Option<i64>,
 }
 
-/// Differences of a subscription from the namespace's options, granted by a token or a backend.
+/// A subscription that a token, a backend or the server API allows: its expiry and differences from
+/// the namespace's options.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubscriptionGrant {
+    /// Unix time in seconds at which the subscription expires; `None` never expires.
+    pub expire_at: Option<i64>,
     /// Information that other clients see as `chan_info`.
     pub info: Bytes,
     /// Data sent to the client with the subscription.

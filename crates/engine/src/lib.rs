@@ -11,6 +11,7 @@
 pub mod broker;
 mod buckets;
 mod budget;
+pub mod call;
 pub mod capacity;
 pub mod channel;
 mod check_at;
@@ -36,6 +37,7 @@ mod recent_channels;
 mod recovery;
 mod refusal;
 pub mod revocation;
+mod rpc_rules;
 pub mod rules;
 mod session;
 mod session_key;
@@ -47,6 +49,7 @@ pub mod users;
 mod wheel;
 pub mod worker;
 
+pub use call::{CallOutcome, SessionCall, SessionCallId};
 pub use session::queries::code as broker_error_code;
 pub use session::{Opening, PingStyle};
 pub use session_key::SessionKey;

@@ -92,6 +92,10 @@ pub const IDEMPOTENCY_TTL_MS: u64 = 300_000;
 /// Maximum lifetime in seconds reported to a client: one year (protocol §1.11).
 pub const TTL_SECONDS_MAX: i64 = 365 * 24 * 3600;
 
+/// Seconds for which a connection or subscription continues whose backend could not say whether it
+/// does; then it is asked again. As in the compatible server.
+pub const RENEWAL_RETRY_SECONDS: i64 = 60;
+
 const _: () = assert!(ID_BYTES_MAX + REVOCATION_COST < REVOCATIONS_BYTES_MAX / 1_000);
 const _: () = assert!(QUESTIONS_MAX.is_multiple_of(HEAVY_QUESTIONS_MAX));
 const _: () = assert!(BACKLOG_COMMANDS_MAX >= wire::limits::COMMANDS_PER_MESSAGE_MAX);

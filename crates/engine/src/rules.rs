@@ -5,11 +5,13 @@
 //! follow the options of the protocol description (§5.1 – 5.4).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use regex::Regex;
 
 use crate::limits::{SYSTEM_HISTORY_SIZE, SYSTEM_HISTORY_TTL_MS};
 use crate::rates::Rates;
+pub use crate::rpc_rules::RpcRules;
 
 /// The configuration of a worker.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Rules {
     pub client: ClientRules,
     /// Rate limits.
     pub rates: Rates,
+    /// Backends of RPC methods.
+    pub rpc: RpcRules,
     /// Server version reported to clients.
     pub version: String,
 }
@@ -93,6 +97,13 @@ pub struct Namespace {
     pub channel_regex: Option<Regex>,
     /// Required format of payloads.
     pub publication_data_format: DataFormat,
+    /// Name of the proxy that decides on subscribe commands without a token; `None` for none.
+    pub subscribe_proxy: Option<Arc<str>>,
+    /// Name of the proxy that decides on publish commands; `None` for none.
+    pub publish_proxy: Option<Arc<str>>,
+    /// Name of the proxy that decides whether expired subscriptions continue; with `None` clients
+    /// refresh them by tokens.
+    pub sub_refresh_proxy: Option<Arc<str>>,
 }
 
 /// Who may subscribe without a token.
@@ -161,8 +172,18 @@ pub struct ClientRules {
     pub allow_anonymous_connect_without_token: bool,
     /// Rejects tokens without a user.
     pub disallow_anonymous_connection_tokens: bool,
+    /// Whether a proxy decides on connect commands without a token.
+    pub connect_proxy: bool,
+    /// Whether a proxy decides if expired connections continue; otherwise clients refresh them by
+    /// tokens.
+    pub refresh_proxy: bool,
+    /// Names, in lower case, of the headers of the connect command that proxies get.
+    pub emulated_headers: Vec<String>,
     /// Maximum number of subscriptions of one session.
     pub channel_limit: usize,
+    /// Maximum number of calls of one session in progress, such as tokens being verified; at least
+    /// one. Further commands wait.
+    pub concurrency: usize,
     /// Maximum bytes queued for one client; a client above it is slow (3008).
     pub queue_max_size: usize,
     /// Time from the handshake until the connect command must be accepted.
@@ -207,6 +228,7 @@ impl Default for Rules {
             channels: ChannelRules::default(),
             client: ClientRules::default(),
             rates: Rates::default(),
+            rpc: RpcRules::default(),
             version: "0.0.0".to_owned(),
         }
     }
@@ -241,7 +263,11 @@ impl Default for ClientRules {
             insecure: false,
             allow_anonymous_connect_without_token: false,
             disallow_anonymous_connection_tokens: false,
+            connect_proxy: false,
+            refresh_proxy: false,
+            emulated_headers: Vec::new(),
             channel_limit: 128,
+            concurrency: 64,
             queue_max_size: 1_048_576,
             stale_close_delay_ms: 10_000,
             expired_close_delay_ms: 25_000,

@@ -3,11 +3,11 @@
 //! Invariant: a closed session sends nothing and changes nothing, and it closes with exactly one
 //! code.
 //!
-//! | phase | connect | other command | verdict | broker's reply |
+//! | phase | connect | other command | result of a call | broker's reply |
 //! |---|---|---|---|---|
 //! | `New` | verify, or admit | 3501 | admit, refuse or close | – |
-//! | `New`, blocked | queued | queued | as above | joins of the connect reply |
-//! | `Live` | 3501 | handled | applied | applied |
+//! | `New`, waiting | queued | queued | as above | joins of the connect reply |
+//! | `Live` | 3501 | handled, or queued | applied | applied |
 //! | `Refused` | 3501 | 3501 | – | – |
 //! | `Closed` | dropped | dropped | dropped | dropped |
 
@@ -18,37 +18,37 @@ pub(crate) mod orders;
 mod payload;
 pub(crate) mod queries;
 pub(crate) mod refresh;
+pub(crate) mod renewal;
+pub(crate) mod rpc;
 pub(crate) mod skipped;
 pub(crate) mod subscribe;
 pub(crate) mod timers;
+pub(crate) mod waiting;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use wire::protocol::{
-    ClientInfo, Command, ConnectRequest, ConnectResult, Disconnect, DisconnectCode, ErrorCode,
-    ErrorReply, Push, PushEvent, Reply, ReplyBody, Request, SubscribeRequest,
+    ClientInfo, Command, Disconnect, DisconnectCode, ErrorCode, ErrorReply, Push, PushEvent, Reply,
+    ReplyBody, Request,
 };
 
 use crate::broker::Control;
 use crate::buckets::ConnectionBuckets;
-use crate::budget::Budget;
+use crate::call::{CallContext, CallRefusal, Caller, SessionCall};
 use crate::channel::Actor;
 use crate::counters::CommandKind;
 use crate::credentials::Credentials;
 use crate::encoding::Encoding;
 use crate::hub::SubscriberKey;
-use crate::limits::{
-    BACKLOG_BYTES_MAX, BACKLOG_BYTES_WANTED, BACKLOG_COMMANDS_MAX, BACKLOG_COMMANDS_WANTED,
-};
 use crate::outbox::Outbox;
 use crate::refusal::Refusal;
 use crate::revocation::Holder;
 use crate::session::join::Joining;
 use crate::session::timers::Timers;
+use crate::session::waiting::{Wait, Waiting};
 use crate::session_key::SessionKey;
-use crate::turn::{Outputs, Turn};
+use crate::turn::{Effect, Outputs, Turn};
 
 /// Parameters of a new session.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ pub(crate) struct Session {
     pub(crate) questions: u16,
     /// Unix time in milliseconds of the admission.
     pub(crate) admitted_at_ms: i64,
-    /// Roles and id of the token; `None` if it has neither.
+    /// Roles and id of the token, and what calls pass on; `None` if there is nothing of it.
     pub(crate) credentials: Option<Box<Credentials>>,
     /// Unix time in seconds at which the token was issued; without a token, of the admission. 0 if
     /// the token does not say.
@@ -98,7 +98,7 @@ pub(crate) struct Session {
     /// Rate limits of the connection.
     pub(crate) buckets: ConnectionBuckets,
     proxy_user: Option<Box<str>>,
-    blocked: Option<Box<Blocked>>,
+    waiting: Option<Box<Waiting>>,
 }
 
 /// The phase of a session.
@@ -147,45 +147,6 @@ pub(crate) struct SubscriptionTraits {
     pub(crate) knows_of_skipped: bool,
 }
 
-/// A session that waits for an external result, with the commands queued meanwhile.
-#[derive(Debug)]
-struct Blocked {
-    wait: Wait,
-    commands: VecDeque<Command>,
-    /// Bytes of the messages that arrived while blocked, as long as any of their commands are
-    /// queued.
-    bytes: usize,
-    /// Orders of the server API to apply after the connect reply.
-    orders: Vec<Arc<Control>>,
-}
-
-/// The commands and orders queued while a session was blocked.
-#[derive(Debug)]
-pub(crate) struct Backlog {
-    commands: VecDeque<Command>,
-    bytes: usize,
-    orders: Vec<Arc<Control>>,
-}
-
-/// The result that a blocked session waits for.
-#[derive(Debug)]
-pub(crate) enum Wait {
-    /// The verdict on a connection token.
-    ConnectToken { id: u32, request: Box<ConnectRequest> },
-    /// The server-side subscriptions of the connect reply.
-    ConnectJoins { id: u32, result: Box<ConnectResult>, missing: usize, budget: Budget },
-    /// The verdict on a subscription token.
-    SubscribeToken { id: u32, request: Box<SubscribeRequest> },
-    /// The verdict on a new connection token.
-    RefreshToken { id: u32 },
-    /// The verdict on a new subscription token.
-    SubRefreshToken { id: u32, channel: String },
-    /// The reply to a subscription that the client already leaves.
-    Leave { id: u32, channel: String },
-    /// Replies of the broker: the session has [`QUESTIONS_MAX`] commands in progress.
-    Answers,
-}
-
 /// Whether a reply or push was sent as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SentPart {
@@ -220,29 +181,32 @@ impl Session {
             is_online: false,
             buckets,
             proxy_user: opening.user,
-            blocked: None,
+            waiting: None,
         }
     }
 
-    /// Handles one command, or queues it if the session is blocked.
+    /// Handles one command, or queues it behind what it waits for.
     pub(crate) fn handle_command(&mut self, turn: &mut Turn<'_>, command: Command) {
         if self.phase == Phase::Closed {
             return;
         }
         turn.out.counters.commands[kind(&command.request) as usize] += 1;
-        match &mut self.blocked {
+        let (is_connecting, is_live) = (self.phase == Phase::New, self.phase == Phase::Live);
+        let queued = match &mut self.waiting {
+            None => return self.execute(turn, command),
             // A pong is handled at once, because its delay is measured.
-            Some(_) if self.phase == Phase::Live && command.request == Request::Pong => {
-                self.execute(turn, command);
+            Some(_) if is_live && command.request == Request::Pong => {
+                return self.execute(turn, command);
             }
-            Some(blocked) => {
-                blocked.commands.push_back(command);
-                let is_flood = blocked.commands.len() > BACKLOG_COMMANDS_MAX;
-                if is_flood || blocked.bytes > BACKLOG_BYTES_MAX {
-                    self.close(turn.out, DisconnectCode::TooManyRequests);
-                }
+            Some(waiting) if is_connecting || waiting.has_queue() => waiting.put_in_queue(command),
+            Some(waiting) if waiting.is_full(turn.rules.client.concurrency) => {
+                waiting.put_in_queue(command)
             }
-            None => self.execute(turn, command),
+            Some(waiting) if waiting.holds(&command.request) => waiting.put_in_lane(command),
+            Some(_) => return self.execute(turn, command),
+        };
+        if queued.is_err() {
+            self.close(turn.out, DisconnectCode::TooManyRequests);
         }
     }
 
@@ -266,6 +230,10 @@ impl Session {
             Refusal::Limited(limited) => self.reply_error(turn, id, limited),
             Refusal::Error(code) => self.reply_error(turn, id, code),
             Refusal::Close(code) => self.close(turn.out, code),
+            Refusal::Backend(refusal) => match *refusal {
+                CallRefusal::Error(error) => self.reply_error(turn, id, error),
+                CallRefusal::Disconnect(disconnect) => self.close(turn.out, disconnect),
+            },
         }
     }
 
@@ -279,7 +247,7 @@ impl Session {
         match command.request {
             _ if self.phase == Phase::Closed => {}
             _ if metering::is_free(self, &command.request) => self.handle_command(turn, command),
-            Request::Connect(_) if self.phase == Phase::New && self.blocked.is_none() => {
+            Request::Connect(_) if self.phase == Phase::New && self.waiting.is_none() => {
                 connect::refuse(self, turn, command.id, refusal);
             }
             _ => {
@@ -307,87 +275,95 @@ impl Session {
                 Request::Refresh { token } => refresh::begin(self, turn, id, token),
                 Request::SubRefresh(request) => refresh::begin_sub(self, turn, id, request),
                 Request::Pong => self.timers.handle_pong(),
-                Request::Ping | Request::Rpc { .. } => Err(ErrorCode::NotAvailable.into()),
+                Request::Rpc { method, data } => rpc::begin(self, turn, id, (method, data)),
+                Request::Ping => Err(ErrorCode::NotAvailable.into()),
                 Request::Send { .. } => Err(DisconnectCode::NotAvailable.into()),
                 Request::Missing | Request::Connect(_) => Err(DisconnectCode::BadRequest.into()),
             },
         }
     }
 
-    /// Counts the bytes of a message all of whose commands have been handled or queued.
-    pub(crate) fn note_message(&mut self, length: usize) {
-        if let Some(blocked) = self.blocked.as_mut().filter(|one| !one.commands.is_empty()) {
-            blocked.bytes += length;
-        }
-    }
-
     /// Returns whether reading from the peer must stop because too much is queued.
     pub(crate) fn is_congested(&self) -> bool {
-        self.blocked.as_ref().is_some_and(|blocked| {
-            blocked.bytes >= BACKLOG_BYTES_WANTED
-                || blocked.commands.len() >= BACKLOG_COMMANDS_WANTED
-        })
+        self.waiting.as_ref().is_some_and(|waiting| waiting.is_congested())
     }
 
-    /// Queues all further commands until [`Session::unblock`].
-    pub(crate) fn block(&mut self, wait: Wait) {
-        match &mut self.blocked {
-            Some(blocked) => blocked.wait = wait,
-            None => {
-                let (commands, orders) = (VecDeque::new(), Vec::new());
-                self.blocked = Some(Box::new(Blocked { wait, commands, bytes: 0, orders }));
-            }
+    /// Makes commands about the same subject wait.
+    pub(crate) fn wait(&mut self, wait: Wait) {
+        self.waiting.get_or_insert_default().begin(wait, None);
+    }
+
+    /// Asks, and makes commands about the same subject wait for the result.
+    pub(crate) fn call(&mut self, turn: &mut Turn<'_>, wait: Wait, what: SessionCall) {
+        let call = turn.out.calls.next();
+        self.waiting.get_or_insert_default().begin(wait, Some(call));
+        turn.out.effects.push_back(Effect::Call { key: self.key, call, what });
+    }
+
+    /// The client as backends get it; `None` until it is admitted.
+    pub(crate) fn caller(&self) -> Option<Caller> {
+        let context = self.credentials.as_ref().and_then(|one| one.context.clone());
+        Some(Caller { info: self.info.clone()?, codec: self.encoding.codec, context })
+    }
+
+    /// Replaces what token or backend attached to the connection, unless it is empty.
+    pub(crate) fn set_meta(&mut self, meta: Bytes) {
+        if !meta.is_empty() {
+            let credentials = self.credentials.get_or_insert_default();
+            credentials.context = CallContext::with_meta(credentials.context.take(), meta);
         }
     }
 
-    /// The channel whose subscription token is being verified; empty if it is a connection token.
-    pub(crate) fn channel_of_token(&self) -> &str {
-        match self.blocked.as_ref().map(|blocked| &blocked.wait) {
-            Some(Wait::SubscribeToken { request, .. }) => &request.channel,
-            Some(Wait::SubRefreshToken { channel, .. }) => channel,
-            _ => "",
-        }
+    /// What the session waits for, if for anything.
+    pub(crate) fn waiting(&self) -> Option<&Waiting> {
+        self.waiting.as_deref()
     }
 
-    /// The result that the session waits for.
-    pub(crate) fn wait_mut(&mut self) -> Option<&mut Wait> {
-        self.blocked.as_mut().map(|blocked| &mut blocked.wait)
+    /// What the session waits for, if for anything. Commands continue by [`Session::resume`].
+    pub(crate) fn waiting_mut(&mut self) -> Option<&mut Waiting> {
+        self.waiting.as_deref_mut()
+    }
+
+    /// Makes all commands wait for replies of the broker.
+    pub(crate) fn await_answers(&mut self) {
+        self.waiting.get_or_insert_default().await_answers(true);
     }
 
     /// Queues an order of the server API until the connect reply is sent. Returns `false` if it can
     /// be applied now.
     pub(crate) fn defer_order(&mut self, control: &Arc<Control>) -> bool {
-        match &mut self.blocked {
-            Some(blocked) if self.phase == Phase::New => {
-                if blocked.orders.len() < BACKLOG_COMMANDS_MAX {
-                    blocked.orders.push(control.clone());
-                }
+        match &mut self.waiting {
+            Some(waiting) if self.phase == Phase::New => {
+                waiting.defer(control);
                 true
             }
             _ => false,
         }
     }
 
-    /// Ends the wait. The caller applies the result and then calls [`Session::resume`].
-    pub(crate) fn unblock(&mut self) -> Option<(Wait, Backlog)> {
-        let Blocked { wait, commands, bytes, orders } = *self.blocked.take()?;
-        Some((wait, Backlog { commands, bytes, orders }))
-    }
-
-    /// Handles the queued commands. If one blocks the session again, the rest is queued again.
-    pub(crate) fn resume(&mut self, turn: &mut Turn<'_>, backlog: Backlog) {
-        for control in backlog.orders {
-            orders::apply(self, turn, &control);
-        }
-        let mut commands = backlog.commands;
-        while self.phase != Phase::Closed {
-            if let Some(blocked) = &mut self.blocked {
-                blocked.commands = commands;
-                blocked.bytes = backlog.bytes;
+    /// Handles the queued orders and commands that wait for nothing any more. Called after every
+    /// input, because any may end a wait.
+    pub(crate) fn resume(&mut self, turn: &mut Turn<'_>) {
+        while let Some(waiting) = &mut self.waiting {
+            if waiting.is_over() {
+                self.waiting = None;
                 return;
             }
-            let Some(command) = commands.pop_front() else { return };
-            self.execute(turn, command);
+            if self.phase == Phase::New {
+                return;
+            }
+            for control in waiting.take_orders() {
+                orders::apply(self, turn, &control);
+            }
+            let calls_max = turn.rules.client.concurrency;
+            let Some(waiting) = self.waiting.as_mut().filter(|one| !one.is_full(calls_max)) else {
+                return;
+            };
+            match waiting.next() {
+                Some(command) => self.execute(turn, command),
+                None if waiting.is_over() => self.waiting = None,
+                None => return,
+            }
         }
     }
 
@@ -451,7 +427,7 @@ impl Session {
     pub(crate) fn close(&mut self, out: &mut Outputs, disconnect: impl Into<Disconnect>) {
         if self.phase != Phase::Closed {
             self.phase = Phase::Closed;
-            self.blocked = None;
+            self.waiting = None;
             out.closing.push((self.key, disconnect.into()));
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use wire::protocol::{Disconnect, ErrorCode};
 
 use crate::broker::BrokerRequest;
+use crate::call::{CallIds, SessionCall, SessionCallId};
 use crate::checks::Checks;
 use crate::counters::{CommandKind, Counters};
 use crate::encoding::Encoder;
@@ -36,14 +37,14 @@ use crate::users::Users;
 pub enum Effect {
     /// Submit this request to the broker.
     Broker(BrokerRequest),
-    /// Verify this token and return the result by [`crate::worker::Worker::handle_verdict`].
-    Verify {
-        /// Session that presented the token.
+    /// Ask this and return the result by [`crate::worker::Worker::handle_call_result`].
+    Call {
+        /// Session that waits for the result.
         key: SessionKey,
-        /// Kind of token.
-        kind: TokenKind,
-        /// The token. Must never be logged.
-        token: String,
+        /// Repeated with the result.
+        call: SessionCallId,
+        /// What to ask.
+        what: SessionCall,
     },
     /// Inform the operator; nothing else depends on it.
     Note {
@@ -166,6 +167,7 @@ pub(crate) struct Outputs {
     pub(crate) gaps: Vec<(u32, SubscriberKey)>,
     /// Requests to the broker without a reply yet.
     pub(crate) pending: PendingRequests,
+    pub(crate) calls: CallIds,
     pub(crate) counters: Counters,
 }
 
@@ -179,6 +181,7 @@ impl Outputs {
             closing: Vec::new(),
             gaps: Vec::new(),
             pending: PendingRequests::new(hasher),
+            calls: CallIds::default(),
             counters: Counters::default(),
         }
     }
@@ -192,10 +195,10 @@ impl Outputs {
         channel: &str,
         refusal: Refusal,
     ) -> Refusal {
-        let cause = match refusal {
-            Refusal::Error(code) => SessionNotice::Refused { command, code },
+        let cause = match &refusal {
+            Refusal::Error(code) => SessionNotice::Refused { command, code: *code },
             Refusal::Limited(limited) => SessionNotice::Limited(limited.bucket),
-            Refusal::Close(_) => return refusal,
+            Refusal::Close(_) | Refusal::Backend(_) => return refusal,
         };
         self.note_cause(key, channel, cause);
         refusal

@@ -6,11 +6,11 @@
 //! among the users, and its [`Effect::Close`] is queued.
 
 mod abandon;
+mod call_results;
 mod fan_out;
 mod positions;
 mod replies;
 mod revoke;
-mod verdict;
 mod views;
 
 use std::borrow::Cow;
@@ -23,6 +23,7 @@ use wire::protocol::{self, Disconnect, DisconnectCode, PushEvent};
 
 use crate::broker::{BrokerEvent, Control, Membership, NodeBusRequest};
 use crate::buckets::ConnectionBuckets;
+use crate::call::SessionCallId;
 use crate::capacity::{Kept, shrink_queue, shrink_vec};
 use crate::checks::Checks;
 use crate::counters::Counters;
@@ -36,7 +37,7 @@ use crate::random::Random;
 use crate::recent_channels::RecentChannels;
 use crate::rules::Rules;
 use crate::session::timers::{self, Timers};
-use crate::session::{Opening, Phase, Session, Wait, connect, join, metering, orders};
+use crate::session::{Opening, Phase, Session, join, metering, orders};
 use crate::session_key::SessionKey;
 use crate::shared_buckets::SharedBuckets;
 use crate::time::Now;
@@ -45,7 +46,6 @@ use crate::users::Users;
 use crate::wheel::{Tick, Wheel};
 use abandon::Doing;
 
-pub use verdict::Verdict;
 pub use views::{ClientView, Identity};
 
 /// The sessions of one worker and their shared state.
@@ -130,12 +130,11 @@ impl Worker {
             Ok(commands) => self.with_session(now, key, |session, turn| {
                 let metered = metering::message(session, turn, message.len());
                 for command in commands {
-                    match metered {
+                    match &metered {
                         Ok(()) => session.handle_command(turn, command),
-                        Err(refusal) => session.refuse_command(turn, command, refusal),
+                        Err(refusal) => session.refuse_command(turn, command, refusal.clone()),
                     }
                 }
-                session.note_message(message.len());
             }),
             Err(_) => session.close(&mut self.out, DisconnectCode::BadRequest),
         }
@@ -152,31 +151,6 @@ impl Worker {
             let _unasked = session.timers.handle_pong();
             self.settle(now, key);
         }
-    }
-
-    /// Applies the verdict on a token, requested by [`Effect::Verify`].
-    pub fn handle_verdict(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
-        self.with_session(now, key, |session, turn| {
-            let Some((wait, backlog)) = session.unblock() else {
-                return;
-            };
-            let (is_connect, id) = match &wait {
-                Wait::ConnectToken { id, .. } | Wait::ConnectJoins { id, .. } => (true, *id),
-                Wait::SubscribeToken { id, .. }
-                | Wait::RefreshToken { id }
-                | Wait::SubRefreshToken { id, .. }
-                | Wait::Leave { id, .. } => (false, *id),
-                Wait::Answers => (false, 0),
-            };
-            let result = verdict::apply(session, turn, wait, verdict);
-            match result {
-                Ok(()) => {}
-                Err(refusal) if is_connect => connect::refuse(session, turn, id, refusal),
-                Err(refusal) => session.refuse(turn, id, refusal),
-            }
-            session.resume(turn, backlog);
-        });
-        self.settle(now, key);
     }
 
     /// Handles an event of the broker.
@@ -222,7 +196,7 @@ impl Worker {
                 continue;
             }
             session.timers.scheduled = None;
-            let next = timers::next(session, now, &self.rules.client);
+            let next = timers::next(session, now, &self.rules);
             if next.is_some_and(|at| at <= now.monotonic_ms) {
                 self.with_session(now, key, timers::handle_timeout);
                 self.settle(now, key);
@@ -303,7 +277,7 @@ impl Worker {
     }
 
     /// Returns whether reading from the peer must stop, because too much is queued behind a
-    /// broker's reply or a verdict.
+    /// broker's reply or the result of a call.
     #[must_use]
     pub fn is_congested(&self, key: SessionKey) -> bool {
         let session = self.sessions.get(key.slot as usize).filter(|session| session.key == key);
@@ -334,12 +308,12 @@ impl Worker {
         Some(Identity { user: session.user(), client })
     }
 
-    /// The channel whose subscription token is being verified for this session; empty if it is a
-    /// connection token.
+    /// The channel that a call of this session is about; empty if it is about the connection, or
+    /// if the session does not wait for it any more.
     #[must_use]
-    pub fn channel_of_token(&self, key: SessionKey) -> &str {
+    pub fn channel_of_call(&self, key: SessionKey, call: SessionCallId) -> &str {
         let session = self.sessions.get(key.slot as usize).filter(|session| session.key == key);
-        session.map_or("", |session| session.channel_of_token())
+        session.and_then(|session| session.waiting()).map_or("", |waiting| waiting.channel_of(call))
     }
 
     /// The admitted clients of a user, or of all users for `None`.
@@ -420,6 +394,7 @@ impl Worker {
         };
         self.doing = Doing::Session(key);
         handle(session, &mut turn);
+        session.resume(&mut turn);
         self.doing = Doing::Nothing;
     }
 
@@ -434,7 +409,7 @@ impl Worker {
         let Some(session) = find(&mut self.sessions, key) else {
             return;
         };
-        let Some(at_ms) = timers::next(session, now, &self.rules.client) else {
+        let Some(at_ms) = timers::next(session, now, &self.rules) else {
             return;
         };
         let tick = self.wheel.tick_for(at_ms);

@@ -4,6 +4,7 @@
 //! Invariant: a permit releases its count when it is dropped, however its connection ended. Only
 //! admitted connections count towards `client.connection_limit` and `client.user_connection_limit`.
 
+pub mod call_place;
 pub mod judgement;
 pub mod revoked;
 pub mod unauthenticated;

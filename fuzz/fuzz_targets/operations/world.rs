@@ -18,8 +18,8 @@ use engine::encoding::{Encoder, Encoding};
 use engine::hash_keys::HashKeys;
 use engine::rules::Rules;
 use engine::time::Now;
-use engine::worker::{Verdict, Worker};
-use engine::{Effect, Opening, PingStyle, SessionKey, TokenKind};
+use engine::worker::Worker;
+use engine::{SessionCall, SessionCallId, CallOutcome, Effect, Opening, PingStyle, SessionKey, TokenKind};
 use wire::protocol::{
     Codec, DisconnectCode, Publication, Request, StreamPosition, decode_commands,
 };
@@ -80,7 +80,7 @@ pub struct World {
     outside: Endpoint,
     answers: Arc<Queue>,
     clock: Arc<WorldClock>,
-    unverified: VecDeque<(SessionKey, TokenKind, String)>,
+    calls: VecDeque<(SessionKey, SessionCallId, SessionCall)>,
     /// The channel of each request to the broker.
     questions: HashMap<u64, Arc<str>>,
     inflater: Inflater,
@@ -108,7 +108,7 @@ impl World {
             outside,
             answers,
             clock,
-            unverified: VecDeque::new(),
+            calls: VecDeque::new(),
             questions: HashMap::new(),
             inflater: Inflater::default(),
             ledger: Ledger::new(),
@@ -246,29 +246,31 @@ impl World {
     }
 
     fn judge(&mut self, which: u8, judged: Judged) {
-        let Some(index) = usize::from(which).checked_rem(self.unverified.len()) else { return };
-        let Some((key, kind, token)) = self.unverified.remove(index) else { return };
+        let Some(index) = usize::from(which).checked_rem(self.calls.len()) else { return };
+        let Some((key, call, what)) = self.calls.remove(index) else { return };
+        // The rules have no proxies.
+        let SessionCall::Verify { kind, token } = what else { return };
         let refusal = match judged {
             Judged::Good { .. } => None,
             Judged::Expired => Some(TokenRefusal::Expired),
             Judged::Invalid => Some(TokenRefusal::Invalid),
             Judged::Unavailable => Some(TokenRefusal::Unavailable),
             Judged::Close => {
-                let verdict = Verdict::Close(DisconnectCode::ConnectionLimit);
-                return self.worker.handle_verdict(self.now(), key, verdict);
+                let result = CallOutcome::Close(DisconnectCode::ConnectionLimit);
+                return self.worker.handle_call_result(self.now(), key, call, result);
             }
         };
         let now = self.now();
         let held = self.worker.identity(key).filter(|identity| !identity.client.is_empty());
         let held = held.map(|identity| identity.user.to_owned());
         let claims = |wanted: &str| claims(now, judged, held.as_deref(), wanted);
-        let verdict = match (kind, refusal) {
-            (TokenKind::Connection, None) => Verdict::Connection(Ok(claims(&token).0)),
-            (TokenKind::Connection, Some(refusal)) => Verdict::Connection(Err(refusal)),
-            (TokenKind::Subscription, None) => Verdict::Subscription(Ok(claims(&token).1)),
-            (TokenKind::Subscription, Some(refusal)) => Verdict::Subscription(Err(refusal)),
+        let result = match (kind, refusal) {
+            (TokenKind::Connection, None) => CallOutcome::Connection(Ok(claims(&token).0)),
+            (TokenKind::Connection, Some(refusal)) => CallOutcome::Connection(Err(refusal)),
+            (TokenKind::Subscription, None) => CallOutcome::Subscription(Ok(claims(&token).1)),
+            (TokenKind::Subscription, Some(refusal)) => CallOutcome::Subscription(Err(refusal)),
         };
-        self.worker.handle_verdict(now, key, verdict);
+        self.worker.handle_call_result(now, key, call, result);
     }
 
     /// Delivers the oldest broker event. Returns whether there was one.
@@ -365,8 +367,10 @@ impl World {
         let order = match ordered {
             Ordered::Subscribe { channel: choice, expires_in, since } => Order::Subscribe {
                 channel: channel(choice).to_owned(),
-                expire_at: until(expires_in),
-                grant: SubscriptionGrant::default(),
+                grant: SubscriptionGrant {
+                    expire_at: until(expires_in),
+                    ..SubscriptionGrant::default()
+                },
                 recover_since: since
                     .filter(|_| !rules::is_cache(channel(choice)))
                     .map(|offset| StreamPosition { offset: offset.into(), epoch: String::new() }),
@@ -449,9 +453,7 @@ impl World {
                     }
                     self.broker.submit(self.endpoint, request);
                 }
-                Effect::Verify { key, kind, token } => {
-                    self.unverified.push_back((key, kind, token));
-                }
+                Effect::Call { key, call, what } => self.calls.push_back((key, call, what)),
                 Effect::Note { .. } => {}
                 Effect::Close { key, disconnect } => {
                     let Some(outbox) = self.worker.outbox(key) else { continue };
@@ -531,7 +533,7 @@ impl World {
     }
 
     pub fn deny_all(&mut self) {
-        while !self.unverified.is_empty() {
+        while !self.calls.is_empty() {
             self.judge(0, Judged::Unavailable);
             self.turn();
         }
@@ -574,8 +576,8 @@ fn claims(
     let subscriptions = channels.map(|one| (channel(one).to_owned(), grant.clone())).collect();
     let connection =
         ConnectionClaims { user: user.clone(), expire_at, subscriptions, ..Default::default() };
-    let channel = wanted.to_owned();
+    let (channel, grant) = (wanted.to_owned(), SubscriptionGrant { expire_at, ..grant });
     let subscription =
-        SubscriptionClaims { user, channel, expire_at, grant, ..SubscriptionClaims::default() };
+        SubscriptionClaims { user, channel, grant, ..SubscriptionClaims::default() };
     (connection, subscription)
 }

@@ -102,9 +102,7 @@ pub enum Order {
     Subscribe {
         /// Channel to subscribe to.
         channel: String,
-        /// Unix time in seconds at which the subscription expires; `None` never expires.
-        expire_at: Option<i64>,
-        /// Differences from the namespace's options.
+        /// Expiry, and differences from the namespace's options.
         grant: SubscriptionGrant,
         /// Position from which to recover; `None` starts at the top.
         recover_since: Option<StreamPosition>,

@@ -11,9 +11,11 @@ use wire::protocol::{
 };
 
 use super::join::{self, JoinOrigin, JoinPlan, JoinRequest};
-use super::{Phase, PingStyle, Session, Wait, metering};
+use super::waiting::{ConnectJoins, Connecting, Wait};
+use super::{Phase, PingStyle, Session, metering};
 use crate::broker::{Control, NodeBusRequest, Order, Target};
 use crate::budget::Budget;
+use crate::call::{CallContext, CallRefusal, ConnectCall, SessionCall};
 use crate::channel::{self, Actor};
 use crate::claims::{ConnectionClaims, SubscriptionGrant, TokenRefusal};
 use crate::credentials::Credentials;
@@ -22,7 +24,16 @@ use crate::limits::{TTL_SECONDS_MAX, reply_bytes_max};
 use crate::personal;
 use crate::refusal::Refusal;
 use crate::time::Now;
-use crate::turn::{Effect, TokenKind, Turn};
+use crate::turn::{TokenKind, Turn};
+
+/// What becomes of channels that the connect command names and the credentials do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wishes {
+    /// The client is subscribed to those that it may subscribe to.
+    Granted,
+    /// Nothing: the backend decides.
+    Ignored,
+}
 
 /// Handles the connect command.
 pub(crate) fn begin(
@@ -31,13 +42,45 @@ pub(crate) fn begin(
     id: u32,
     mut request: Box<ConnectRequest>,
 ) -> Result<(), Refusal> {
-    if !request.token.is_empty() {
-        let token = std::mem::take(&mut request.token);
-        session.block(Wait::ConnectToken { id, request });
-        let (key, kind) = (session.key, TokenKind::Connection);
-        turn.out.effects.push_back(Effect::Verify { key, kind, token });
-        return Ok(());
-    }
+    keep_headers(&mut request, &turn.rules.client.emulated_headers);
+    let mut connecting = Connecting { id, request, client: None };
+    let what = if !connecting.request.token.is_empty() {
+        let token = std::mem::take(&mut connecting.request.token);
+        SessionCall::Verify { kind: TokenKind::Connection, token }
+    } else if turn.rules.client.connect_proxy {
+        let client = turn.random.uuid();
+        connecting.client = Some(client.clone());
+        let request = &mut connecting.request;
+        SessionCall::Connect(Box::new(ConnectCall {
+            client,
+            codec: session.encoding.codec,
+            headers: request.headers.clone(),
+            data: std::mem::take(&mut request.data),
+            name: std::mem::take(&mut request.name),
+            version: std::mem::take(&mut request.version),
+            channels: request.subs.iter().map(|(channel, _)| channel.clone()).collect(),
+        }))
+    } else {
+        return admit_unasked(session, turn, connecting);
+    };
+    session.call(turn, Wait::Connect(Box::new(connecting)), what);
+    Ok(())
+}
+
+/// Keeps those headers that calls pass on, with their names in lower case.
+fn keep_headers(request: &mut ConnectRequest, names: &[String]) {
+    request.headers.retain_mut(|(name, _)| {
+        name.make_ascii_lowercase();
+        names.contains(name)
+    });
+}
+
+/// Admits a client that has neither a token nor a backend that knows it, if that is allowed.
+fn admit_unasked(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    connecting: Connecting,
+) -> Result<(), Refusal> {
     let claims = match session.proxy_user.take() {
         // No token was issued: the time of the connect command counts.
         Some(user) => ConnectionClaims {
@@ -54,15 +97,27 @@ pub(crate) fn begin(
             ConnectionClaims { issued_at, ..ConnectionClaims::default() }
         }
     };
-    admit(session, turn, id, &request, claims)
+    admit(session, turn, connecting, claims, Wishes::Granted)
+}
+
+/// Applies the answer of the connect proxy.
+pub(crate) fn handle_result(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    connecting: Connecting,
+    result: Result<Option<Box<ConnectionClaims>>, CallRefusal>,
+) -> Result<(), Refusal> {
+    match result? {
+        Some(claims) => admit(session, turn, connecting, *claims, Wishes::Ignored),
+        None => admit_unasked(session, turn, connecting),
+    }
 }
 
 /// Applies the verdict on the connection token.
 pub(crate) fn handle_verdict(
     session: &mut Session,
     turn: &mut Turn<'_>,
-    id: u32,
-    request: &ConnectRequest,
+    connecting: Connecting,
     verdict: Result<ConnectionClaims, TokenRefusal>,
 ) -> Result<(), Refusal> {
     let claims = verdict.map_err(|refusal| match refusal {
@@ -73,12 +128,12 @@ pub(crate) fn handle_verdict(
     if claims.user.is_empty() && turn.rules.client.disallow_anonymous_connection_tokens {
         return Err(DisconnectCode::PermissionDenied.into());
     }
-    admit(session, turn, id, request, claims)
+    admit(session, turn, connecting, claims, Wishes::Granted)
 }
 
 /// Answers the connect command with an error. The connection cannot be used afterwards (§1.8).
 pub(crate) fn refuse(session: &mut Session, turn: &mut Turn<'_>, id: u32, refusal: Refusal) {
-    if !matches!(refusal, Refusal::Close(_)) {
+    if !refusal.closes() {
         session.phase = Phase::Refused;
         session.timers.handle_refused(turn.now, &turn.rules.client);
     }
@@ -88,30 +143,35 @@ pub(crate) fn refuse(session: &mut Session, turn: &mut Turn<'_>, id: u32, refusa
 fn admit(
     session: &mut Session,
     turn: &mut Turn<'_>,
-    id: u32,
-    request: &ConnectRequest,
+    connecting: Connecting,
     claims: ConnectionClaims,
+    wishes: Wishes,
 ) -> Result<(), Refusal> {
     let rules = turn.rules;
+    let Connecting { id, mut request, client } = connecting;
     let expire_at = claims.expire_at.filter(|_| !rules.client.insecure);
     if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
         return Err(ErrorCode::Expired.into());
     }
-    let credentials = Credentials::new(&claims.roles, &claims.token_id);
-    let plans = plan_subscriptions(turn, request, &claims, credentials.as_deref())?;
+    let context = CallContext::new(claims.meta.clone(), std::mem::take(&mut request.headers));
+    let credentials = Credentials::new(&claims.roles, &claims.token_id, context);
+    let plans = plan_subscriptions(turn, &request, &claims, credentials.as_deref(), wishes)?;
     metering::connect(session, turn, &claims.user)?;
     let info = Arc::new(ClientInfo {
-        client: turn.random.uuid(),
+        client: client.unwrap_or_else(|| turn.random.uuid()),
         user: claims.user,
         conn_info: claims.info,
         ..ClientInfo::default()
     });
     turn.users.insert(&info.user, session.key.slot);
+    // What the server refreshes does not expire for the client.
+    let told_expiry = expire_at.filter(|_| !rules.client.refresh_proxy);
     let result = ConnectResult {
         client: info.client.clone(),
         version: rules.version.clone(),
-        expires: expire_at.is_some(),
-        ttl: expire_at.map_or(0, |at| ttl(turn.now, at)),
+        expires: told_expiry.is_some(),
+        ttl: told_expiry.map_or(0, |at| ttl(turn.now, at)),
+        data: claims.data,
         ping: match session.ping_style {
             PingStyle::Protocol => seconds(rules.client.ping_interval_ms),
             PingStyle::Frame => 0,
@@ -130,7 +190,7 @@ fn admit(
     session.timers.handle_admitted();
     let missing = plans.len();
     let budget = Budget::new(reply_bytes_max(rules.client.queue_max_size));
-    session.block(Wait::ConnectJoins { id, result: Box::new(result), missing, budget });
+    session.wait(Wait::ConnectJoins(Box::new(ConnectJoins { id, result, missing, budget })));
     for plan in plans {
         join::begin(session, turn, plan);
     }
@@ -147,42 +207,42 @@ pub(crate) fn handle_joined(
     channel: &str,
     joined: SubscribeResult,
 ) {
-    let Some(Wait::ConnectJoins { result, missing, .. }) = session.wait_mut() else {
+    let Some(joins) = session.waiting_mut().and_then(|waiting| waiting.joins_mut()) else {
         return;
     };
-    result.subs.push((channel.to_owned(), joined));
-    *missing -= 1;
-    if *missing == 0 {
+    joins.result.subs.push((channel.to_owned(), joined));
+    joins.missing -= 1;
+    if joins.missing == 0 {
         finish(session, turn);
     }
 }
 
 /// Handles a server-side subscription that failed.
 pub(crate) fn handle_join_failed(session: &mut Session, turn: &mut Turn<'_>, code: ErrorCode) {
-    let Some((Wait::ConnectJoins { id, .. }, _)) = session.unblock() else {
+    let Some(joins) = session.waiting_mut().and_then(|waiting| waiting.end_joins()) else {
         return;
     };
     while !session.subscriptions.is_empty() {
         join::leave(session, turn, 0);
     }
-    refuse(session, turn, id, code.into());
+    refuse(session, turn, joins.id, code.into());
 }
 
 /// Sends the connect reply, and then publications held back by its subscriptions.
 fn finish(session: &mut Session, turn: &mut Turn<'_>) {
-    let Some((Wait::ConnectJoins { id, result, .. }, backlog)) = session.unblock() else {
+    let Some(joins) = session.waiting_mut().and_then(|waiting| waiting.end_joins()) else {
         return;
     };
+    let ConnectJoins { id, result, .. } = *joins;
     session.phase = Phase::Live;
     turn.out.counters.sessions_connected += 1;
     session.timers.handle_connected(turn.now, &turn.rules.client, turn.random);
     send_online(session, turn);
-    session.reply(turn, id, ReplyBody::Connect(result));
+    session.reply(turn, id, ReplyBody::Connect(Box::new(result)));
     for index in (0..session.subscriptions.len()).rev() {
         join::release(session, turn, index);
     }
     end_other_connections(session, turn);
-    session.resume(turn, backlog);
 }
 
 fn send_online(session: &mut Session, turn: &mut Turn<'_>) {
@@ -200,6 +260,7 @@ fn plan_subscriptions(
     request: &ConnectRequest,
     claims: &ConnectionClaims,
     credentials: Option<&Credentials>,
+    wishes: Wishes,
 ) -> Result<Vec<JoinPlan>, Refusal> {
     let rules = turn.rules;
     let roles = credentials.map_or(&[][..], |credentials| &credentials.roles);
@@ -218,8 +279,14 @@ fn plan_subscriptions(
             return Err(Refusal::Close(DisconnectCode::ChannelLimit));
         }
         let namespace = channel::server_view(&rules.channels, channel)?.namespace;
+        let grant: SubscriptionGrant = grant;
+        let expire_at = grant.expire_at.filter(|_| !rules.client.insecure);
+        if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
+            return Err(ErrorCode::Expired.into());
+        }
         let mut plan = JoinPlan::new(rules, namespace, actor, JoinRequest { channel, wish, grant });
         plan.origin = JoinOrigin::Connect;
+        plan.expire_at = expire_at;
         plan.traits.is_server_side = true;
         plan.traits.is_of_token = is_of_token;
         plans.push(plan);
@@ -231,9 +298,11 @@ fn plan_subscriptions(
     if let Some(channel) = personal::name(rules, &claims.user)? {
         add(&channel, wish(&channel), SubscriptionGrant::default(), false)?;
     }
-    for (channel, wish) in &request.subs {
+    let wished = Some(&request.subs).filter(|_| wishes == Wishes::Granted);
+    for (channel, wish) in wished.into_iter().flatten() {
         match channel::view(&rules.channels, channel) {
             Err(ErrorCode::UnknownChannel) => return Err(DisconnectCode::BadRequest.into()),
+            Ok(view) if channel::subscribe_proxy(rules, &view).is_some() => {}
             Ok(view) if channel::may_subscribe(rules, &view, actor).is_ok() => {
                 add(channel, Some(wish), SubscriptionGrant::default(), false)?;
             }

@@ -17,7 +17,9 @@ use wire::protocol::{
     StreamPosition, SubscribeRequest, SubscribeResult, UnsubscribeCode,
 };
 
-use super::{SentPart, Session, Subscription, SubscriptionTraits, Wait, connect, queries, skipped};
+use super::{
+    SentPart, Session, Subscription, SubscriptionTraits, connect, queries, renewal, skipped,
+};
 use crate::broker::{
     BrokerError, JoinRead, JoinedStream, Membership, PresenceRequest, PublicationsRequest,
     RequestId,
@@ -315,8 +317,8 @@ fn has_room(
     origin: JoinOrigin,
     publications: &[Arc<Publication>],
 ) -> bool {
-    match (origin, session.wait_mut()) {
-        (JoinOrigin::Connect, Some(Wait::ConnectJoins { budget, .. })) => budget.take(publications),
+    match (origin, session.waiting_mut().and_then(|waiting| waiting.joins_mut())) {
+        (JoinOrigin::Connect, Some(joins)) => joins.budget.take(publications),
         _ => Budget::new(reply_bytes_max(rules.client.queue_max_size)).take(publications),
     }
 }
@@ -339,7 +341,9 @@ fn answer(
     } else {
         StreamPosition::default()
     };
-    let expire_at = subscription.expire_at;
+    // What the server refreshes does not expire for the client.
+    let expire_at =
+        subscription.expire_at.filter(|_| renewal::proxy(turn.rules, &channel).is_none());
     let result = SubscribeResult {
         expires: expire_at.is_some(),
         ttl: expire_at.map_or(0, |at| connect::ttl(turn.now, at)),
@@ -449,21 +453,19 @@ pub(crate) fn hold(
     }
 }
 
-fn wants_to_leave(session: &mut Session, channel: &str) -> bool {
-    matches!(session.wait_mut(), Some(Wait::Leave { channel: leaving, .. }) if leaving == channel)
+fn wants_to_leave(session: &Session, channel: &str) -> bool {
+    session.waiting().is_some_and(|waiting| waiting.leaves(channel))
 }
 
 /// Ends the subscription if an unsubscribe command waits for it.
 fn leave_if_wanted(session: &mut Session, turn: &mut Turn<'_>, channel: &str) {
-    if !wants_to_leave(session, channel) {
+    let Some(id) = session.waiting_mut().and_then(|waiting| waiting.end_leave(channel)) else {
         return;
-    }
-    let Some((Wait::Leave { id, channel }, backlog)) = session.unblock() else { return };
-    if let Some(index) = session.find(&channel) {
+    };
+    if let Some(index) = session.find(channel) {
         leave(session, turn, index);
     }
     session.reply(turn, id, ReplyBody::Unsubscribe);
-    session.resume(turn, backlog);
 }
 
 /// Ends a subscription that did not become active.

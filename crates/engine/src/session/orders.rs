@@ -29,13 +29,9 @@ pub(crate) fn apply(session: &mut Session, turn: &mut Turn<'_>, control: &Contro
     match &control.order {
         Order::Disconnect(disconnect) => session.close(turn.out, disconnect.clone()),
         _ if session.phase != Phase::Live => {}
-        Order::Subscribe { channel, expire_at, grant, recover_since } => {
-            let (expire_at, since) = (*expire_at, recover_since.as_ref());
-            subscribe(
-                session,
-                turn,
-                OrderedSubscription { name: channel, expire_at, grant, since },
-            );
+        Order::Subscribe { channel, grant, recover_since } => {
+            let since = recover_since.as_ref();
+            subscribe(session, turn, OrderedSubscription { name: channel, grant, since });
         }
         Order::Unsubscribe { channel } => unsubscribe(session, turn, channel),
         Order::Refresh { expired: true, .. } => session.close(turn.out, DisconnectCode::Expired),
@@ -70,24 +66,23 @@ fn is_meant(session: &Session, target: &Target) -> bool {
 #[derive(Clone, Copy)]
 struct OrderedSubscription<'o> {
     name: &'o str,
-    expire_at: Option<i64>,
     grant: &'o SubscriptionGrant,
     since: Option<&'o StreamPosition>,
 }
 
 fn subscribe(session: &mut Session, turn: &mut Turn<'_>, ordered: OrderedSubscription<'_>) {
-    let OrderedSubscription { name, expire_at, grant, since } = ordered;
+    let OrderedSubscription { name, grant, since } = ordered;
     let rules = turn.rules;
     // The API has validated the name.
     let Ok(view) = channel::server_view(&rules.channels, name) else {
         return;
     };
     // It may have expired by this node's clock only: the connection must not close.
-    if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
+    if grant.expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
         return;
     }
     if let Some(index) = session.find(name) {
-        return renew(session, turn, index, expire_at, grant);
+        return renew(session, turn, index, grant);
     }
     if session.subscriptions.len() >= rules.client.channel_limit {
         return session.close(turn.out, DisconnectCode::ChannelLimit);
@@ -103,25 +98,19 @@ fn subscribe(session: &mut Session, turn: &mut Turn<'_>, ordered: OrderedSubscri
     let mut plan = JoinPlan::new(rules, view.namespace, actor, request);
     plan.origin = JoinOrigin::Order;
     plan.traits.is_server_side = true;
-    plan.expire_at = expire_at;
+    plan.expire_at = grant.expire_at;
     join::begin(session, turn, plan);
 }
 
 /// Updates a server-side subscription that is ordered again: expiry, data and `chan_info` are
 /// replaced. Position and options stay, so that no publication is missed. Subscriptions of the
 /// client itself do not change.
-fn renew(
-    session: &mut Session,
-    turn: &mut Turn<'_>,
-    index: usize,
-    expire_at: Option<i64>,
-    grant: &SubscriptionGrant,
-) {
+fn renew(session: &mut Session, turn: &mut Turn<'_>, index: usize, grant: &SubscriptionGrant) {
     let subscription = &mut session.subscriptions[index];
     if !subscription.traits.is_server_side {
         return;
     }
-    subscription.expire_at = expire_at;
+    subscription.expire_at = grant.expire_at;
     if subscription.info.chan_info != grant.info {
         let chan_info = grant.info.clone();
         subscription.info = Arc::new(ClientInfo { chan_info, ..(*subscription.info).clone() });

@@ -7,10 +7,12 @@ use wire::protocol::{
     PublishRequest, Reply, ReplyBody, StreamPosition,
 };
 
-use super::{Phase, SentPart, Session, Wait, metering, skipped};
+use super::waiting::Wait;
+use super::{Phase, SentPart, Session, metering, skipped};
 use crate::broker::{
     BrokerError, HistoryQuery, PresenceRequest, PublicationsRequest, PublishOptions, RequestId,
 };
+use crate::call::{PublishCall, PublishGrant, SessionCall};
 use crate::channel::{self, ChannelView};
 use crate::counters::CommandKind;
 use crate::history::fitting_count;
@@ -39,18 +41,52 @@ pub(crate) fn publish(
     metering::publish(session, turn, &request.channel).map_err(|refusal| {
         turn.out.note(session.key, CommandKind::Publish, &request.channel, refusal)
     })?;
+    if let (Some(proxy), Some(caller)) = (&namespace.publish_proxy, session.caller()) {
+        let PublishRequest { channel, data, .. } = request.clone();
+        let what = PublishCall { caller, proxy: proxy.clone(), channel, data };
+        let wait = Wait::Publish { id, request: Box::new(request) };
+        session.call(turn, wait, SessionCall::Publish(Box::new(what)));
+        return Ok(());
+    }
+    publish_as(session, turn, id, request, PublishGrant::default())
+}
+
+/// Publishes what the rules or a backend have permitted.
+pub(crate) fn publish_as(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    id: u32,
+    request: PublishRequest,
+    grant: PublishGrant,
+) -> Result<(), Refusal> {
+    let namespace = view(session, turn.rules, &request.channel)?.namespace;
+    if let Some(data) = &grant.data {
+        // What a backend makes of it must not harm subscribers either.
+        channel::check_data(namespace.publication_data_format, data)
+            .map_err(|_| ErrorCode::Internal)?;
+    }
     let subscribed = session.find(&request.channel).map(|index| &session.subscriptions[index]);
     let (channel, info) = match subscribed {
         Some(subscription) => (subscription.channel.clone(), Some(&subscription.info)),
         None => (request.channel.as_str().into(), session.info.as_ref()),
     };
     let publication = Publication {
-        data: request.data,
+        data: grant.data.unwrap_or(request.data),
         info: info.map(|info| (**info).clone()),
+        tags: grant.tags,
         time: turn.now.unix_ms,
         ..Publication::default()
     };
-    let options = namespace.publish_options();
+    let options = match grant.skip_history {
+        true => PublishOptions::default(),
+        false => namespace.publish_options(),
+    };
+    let options = PublishOptions {
+        idempotency_key: grant.idempotency_key,
+        version: grant.version,
+        version_epoch: grant.version_epoch,
+        ..options
+    };
     let request = ask(session, turn, id, LIGHT)?;
     turn.out.submit(PublicationsRequest::Publish { id: request, channel, publication, options });
     Ok(())
@@ -67,7 +103,9 @@ fn may_publish<'r>(
         return Err(ErrorCode::NotAvailable);
     }
     channel::check_data(namespace.publication_data_format, &request.data)?;
-    channel::may_publish(rules, namespace, session.actor(&request.channel))?;
+    if namespace.publish_proxy.is_none() {
+        channel::may_publish(rules, namespace, session.actor(&request.channel))?;
+    }
     Ok(namespace)
 }
 
@@ -218,12 +256,9 @@ pub(crate) fn handle_result(
         }
         Err(code) => session.reply_error(turn, id, code),
     }
-    let waits_for_answers = matches!(session.wait_mut(), Some(Wait::Answers));
-    if waits_for_answers
-        && session.questions <= QUESTIONS_MAX / 2
-        && let Some((_, backlog)) = session.unblock()
-    {
-        session.resume(turn, backlog);
+    let has_room = session.questions <= QUESTIONS_MAX / 2;
+    if let Some(waiting) = session.waiting_mut().filter(|one| has_room && one.awaits_answers()) {
+        waiting.await_answers(false);
     }
 }
 
@@ -239,7 +274,8 @@ pub fn code(error: BrokerError) -> ErrorCode {
     }
 }
 
-/// Submits a request. A session with too many requests in progress is blocked.
+/// Submits a request. A session with too many requests in progress
+/// handles no further commands.
 fn ask<T>(
     session: &mut Session,
     turn: &mut Turn<'_>,
@@ -251,7 +287,7 @@ fn ask<T>(
     }
     session.questions += cost;
     if session.questions >= QUESTIONS_MAX {
-        session.block(Wait::Answers);
+        session.await_answers();
     }
     Ok(turn.out.pending.expect_command(PendingCommand { session: session.key, id, cost }))
 }

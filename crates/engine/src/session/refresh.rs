@@ -11,11 +11,13 @@ use wire::protocol::{
     UnsubscribeCode,
 };
 
-use super::{Session, Wait, connect, join, subscribe};
+use super::waiting::Wait;
+use super::{Session, connect, join, renewal, subscribe};
+use crate::call::{CallContext, SessionCall};
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::credentials::Credentials;
 use crate::refusal::Refusal;
-use crate::turn::{Effect, TokenClaim, TokenKind, Turn};
+use crate::turn::{TokenClaim, TokenKind, Turn};
 
 /// Handles the refresh command.
 pub(crate) fn begin(
@@ -24,12 +26,11 @@ pub(crate) fn begin(
     id: u32,
     token: String,
 ) -> Result<(), Refusal> {
-    if token.is_empty() {
+    if token.is_empty() || turn.rules.client.refresh_proxy {
         return Err(DisconnectCode::BadRequest.into());
     }
-    session.block(Wait::RefreshToken { id });
-    let (key, kind) = (session.key, TokenKind::Connection);
-    turn.out.effects.push_back(Effect::Verify { key, kind, token });
+    let what = SessionCall::Verify { kind: TokenKind::Connection, token };
+    session.call(turn, Wait::Refresh { id }, what);
     Ok(())
 }
 
@@ -61,7 +62,9 @@ pub(crate) fn handle_verdict(
     }
     session.expire_at = expire_at;
     session.issued_at = connect::issued_at(claims.issued_at);
-    session.credentials = Credentials::new(&claims.roles, &claims.token_id);
+    let context = session.credentials.take().and_then(|credentials| credentials.context);
+    let context = CallContext::with_meta(context, claims.meta);
+    session.credentials = Credentials::new(&claims.roles, &claims.token_id, context);
     set_info(session, &claims.info);
     let result = RefreshResult {
         client: session.info.as_ref().map(|info| info.client.clone()).unwrap_or_default(),
@@ -105,12 +108,14 @@ pub(crate) fn begin_sub(
     if session.find(&channel).is_none() {
         return Err(ErrorCode::PermissionDenied.into());
     }
+    if renewal::proxy(turn.rules, &channel).is_some() {
+        return Err(DisconnectCode::BadRequest.into());
+    }
     if kind != 0 || token.is_empty() {
         return Err(ErrorCode::BadRequest.into());
     }
-    session.block(Wait::SubRefreshToken { id, channel });
-    let (key, kind) = (session.key, TokenKind::Subscription);
-    turn.out.effects.push_back(Effect::Verify { key, kind, token });
+    let what = SessionCall::Verify { kind: TokenKind::Subscription, token };
+    session.call(turn, Wait::SubRefresh { id, channel }, what);
     Ok(())
 }
 
@@ -139,16 +144,13 @@ pub(crate) fn handle_sub_verdict(
     };
     subscribe::check_owner(session, turn, &claims, channel)?;
     let index = session.find(channel).ok_or(ErrorCode::PermissionDenied)?;
-    let expire_at = claims.expire_at.filter(|_| !turn.rules.client.insecure);
+    let expire_at = claims.grant.expire_at.filter(|_| !turn.rules.client.insecure);
     if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
         return Err(ErrorCode::Expired.into());
     }
     let subscription = &mut session.subscriptions[index];
     subscription.expire_at = expire_at;
-    let chan_info = claims.grant.info;
-    if !chan_info.is_empty() && subscription.info.chan_info != chan_info {
-        subscription.info = Arc::new(ClientInfo { chan_info, ..(*subscription.info).clone() });
-    }
+    renewal::set_chan_info(&mut subscription.info, claims.grant.info);
     let ttl = expire_at.map_or(0, |at| connect::ttl(turn.now, at));
     session.reply(turn, id, ReplyBody::SubRefresh { expires: expire_at.is_some(), ttl });
     Ok(())

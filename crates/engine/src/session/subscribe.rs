@@ -1,21 +1,28 @@
 //! The subscribe and unsubscribe commands. They check in the order of §1.10 and §5.3, then start
 //! [`super::join`].
 
+use std::sync::Arc;
+
 use wire::protocol::{DisconnectCode, ErrorCode, ReplyBody, SubscribeRequest};
 
 use super::join::{self, JoinOrigin, JoinPlan, JoinRequest};
-use super::{Session, Wait, metering};
+use super::waiting::Wait;
+use super::{Session, metering};
+use crate::call::{SessionCall, SubscribeCall};
 use crate::channel;
 use crate::claims::{SubscriptionClaims, SubscriptionGrant, TokenRefusal};
 use crate::counters::CommandKind;
 use crate::refusal::Refusal;
-use crate::turn::{Effect, TokenClaim, TokenKind, Turn};
+use crate::turn::{TokenClaim, TokenKind, Turn};
 
-/// What a token, or its absence, grants.
-#[derive(Default)]
-struct Authorization {
-    grant: SubscriptionGrant,
-    expire_at: Option<i64>,
+/// Who decides on a subscribe command whose other checks have passed.
+enum Authority {
+    /// Its token.
+    Token,
+    /// A backend.
+    Proxy(Arc<str>),
+    /// The rules have allowed it.
+    Rules,
 }
 
 /// Handles the subscribe command.
@@ -25,23 +32,37 @@ pub(crate) fn begin(
     id: u32,
     mut request: Box<SubscribeRequest>,
 ) -> Result<(), Refusal> {
-    if let Err(refusal) = check(session, turn, &request)
-        .and_then(|()| metering::subscribe(session, turn, &request.channel))
-    {
-        return Err(turn.out.note(session.key, CommandKind::Subscribe, &request.channel, refusal));
-    }
-    if !request.token.is_empty() {
-        let token = std::mem::take(&mut request.token);
-        session.block(Wait::SubscribeToken { id, request });
-        let (key, kind) = (session.key, TokenKind::Subscription);
-        turn.out.effects.push_back(Effect::Verify { key, kind, token });
-        return Ok(());
-    }
-    start(session, turn, id, &request, Authorization::default())
+    let checked = check(session, turn, &request).and_then(|authority| {
+        metering::subscribe(session, turn, &request.channel)?;
+        Ok(authority)
+    });
+    let authority = checked.map_err(|refusal| {
+        turn.out.note(session.key, CommandKind::Subscribe, &request.channel, refusal)
+    })?;
+    let what = match (authority, session.caller()) {
+        (Authority::Rules, _) => {
+            return start(session, turn, id, &request, SubscriptionGrant::default());
+        }
+        (Authority::Proxy(proxy), Some(caller)) => {
+            let (channel, data) = (request.channel.clone(), std::mem::take(&mut request.data));
+            SessionCall::Subscribe(Box::new(SubscribeCall { caller, proxy, channel, data }))
+        }
+        (Authority::Proxy(_), None) => return Err(ErrorCode::Internal.into()),
+        (Authority::Token, _) => {
+            let token = std::mem::take(&mut request.token);
+            SessionCall::Verify { kind: TokenKind::Subscription, token }
+        }
+    };
+    session.call(turn, Wait::Subscribe { id, request }, what);
+    Ok(())
 }
 
-/// Checks everything that does not depend on a token.
-fn check(session: &Session, turn: &Turn<'_>, request: &SubscribeRequest) -> Result<(), Refusal> {
+/// Checks everything that depends neither on a token nor on a backend.
+fn check(
+    session: &Session,
+    turn: &Turn<'_>,
+    request: &SubscribeRequest,
+) -> Result<Authority, Refusal> {
     let rules = turn.rules;
     if request.channel.is_empty() {
         return Err(DisconnectCode::BadRequest.into());
@@ -50,6 +71,10 @@ fn check(session: &Session, turn: &Turn<'_>, request: &SubscribeRequest) -> Resu
         return Err(ErrorCode::BadRequest.into());
     }
     check_room(session, turn, &request.channel)?;
+    let subscribing = session.waiting().map_or(0, |waiting| waiting.subscribing());
+    if session.subscriptions.len() + subscribing >= rules.client.channel_limit {
+        return Err(ErrorCode::LimitExceeded.into());
+    }
     if !matches!(&*request.delta, "" | DELTA_FOSSIL) {
         return Err(DisconnectCode::BadRequest.into());
     }
@@ -58,10 +83,14 @@ fn check(session: &Session, turn: &Turn<'_>, request: &SubscribeRequest) -> Resu
         // Map and shared-poll subscriptions (§1.14, §1.15).
         return Err(ErrorCode::NotAvailable.into());
     }
-    if request.token.is_empty() {
-        channel::may_subscribe(rules, &view, session.any_actor())?;
+    if !request.token.is_empty() {
+        return Ok(Authority::Token);
     }
-    Ok(())
+    if let Some(proxy) = channel::subscribe_proxy(rules, &view) {
+        return Ok(Authority::Proxy(proxy.clone()));
+    }
+    channel::may_subscribe(rules, &view, session.any_actor())?;
+    Ok(Authority::Rules)
 }
 
 fn check_room(session: &Session, turn: &Turn<'_>, channel: &str) -> Result<(), ErrorCode> {
@@ -91,11 +120,7 @@ pub(crate) fn handle_verdict(
         turn.out.note(session.key, CommandKind::Subscribe, &request.channel, code.into())
     })?;
     check_owner(session, turn, &claims, &request.channel)?;
-    let expire_at = claims.expire_at.filter(|_| !turn.rules.client.insecure);
-    if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
-        return Err(ErrorCode::Expired.into());
-    }
-    start(session, turn, id, request, Authorization { grant: claims.grant, expire_at })
+    start(session, turn, id, request, claims.grant)
 }
 
 /// Checks that the claims name this session and this channel. A mismatch is reported to the
@@ -121,25 +146,29 @@ pub(crate) fn check_owner(
     Err(DisconnectCode::InvalidToken.into())
 }
 
-fn start(
+/// Starts a subscription that its authority allows.
+pub(crate) fn start(
     session: &mut Session,
     turn: &mut Turn<'_>,
     id: u32,
     request: &SubscribeRequest,
-    authorization: Authorization,
+    grant: SubscriptionGrant,
 ) -> Result<(), Refusal> {
+    let expire_at = grant.expire_at.filter(|_| !turn.rules.client.insecure);
+    if expire_at.is_some_and(|at| turn.now.seconds_until(at) <= 0) {
+        return Err(ErrorCode::Expired.into());
+    }
     if request.tags_filter {
         return Err(ErrorCode::BadRequest.into());
     }
-    // Checked again, because the server API may have subscribed it while its token was verified.
+    // Checked again, because the server API may have subscribed it meanwhile.
     check_room(session, turn, &request.channel)?;
     let rules = turn.rules;
     let view = channel::view(&rules.channels, &request.channel)?;
-    let (channel, grant) = (&request.channel, authorization.grant);
-    let join_request = JoinRequest { channel, wish: Some(request), grant };
+    let join_request = JoinRequest { channel: &request.channel, wish: Some(request), grant };
     let mut plan = JoinPlan::new(rules, view.namespace, session.any_actor(), join_request);
     plan.origin = JoinOrigin::Command(id);
-    plan.expire_at = authorization.expire_at;
+    plan.expire_at = expire_at;
     join::begin(session, turn, plan);
     Ok(())
 }
@@ -158,7 +187,7 @@ pub(crate) fn end(
         None => session.reply(turn, id, ReplyBody::Unsubscribe),
         // Ends once it is active. Commands after this one may subscribe to the channel again.
         Some(index) if session.subscriptions[index].joining.is_some() => {
-            session.block(Wait::Leave { id, channel: channel.to_owned() });
+            session.wait(Wait::Leave { id, channel: channel.to_owned() });
         }
         Some(index) => {
             join::leave(session, turn, index);

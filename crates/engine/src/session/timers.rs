@@ -5,10 +5,10 @@
 use wire::protocol::{DisconnectCode, ErrorCode, PushEvent, Reply, ReplyBody, UnsubscribeCode};
 use wire::websocket::encoder::{self, FrameKind};
 
-use super::{Phase, PingStyle, Session, join};
+use super::{Phase, PingStyle, Session, join, renewal};
 use crate::random::Random;
 use crate::refusal::Refusal;
-use crate::rules::ClientRules;
+use crate::rules::{ClientRules, Rules};
 use crate::time::Now;
 use crate::turn::Turn;
 use crate::wheel::Tick;
@@ -74,34 +74,56 @@ impl Timers {
 }
 
 /// The monotonic time at which the session must be checked next.
-pub(crate) fn next(session: &Session, now: Now, rules: &ClientRules) -> Option<u64> {
+pub(crate) fn next(session: &Session, now: Now, rules: &Rules) -> Option<u64> {
     if session.phase == Phase::Closed {
         return None;
     }
     let timers = &session.timers;
     let mut first = timers.stale_at_ms.min(timers.ping_at_ms).min(timers.pong_by_ms);
     if let Some(at) = session.expire_at {
-        first = first.min(now.monotonic_at(end_of_grace(at, rules.expired_close_delay_ms)));
+        first = first.min(
+            expiry(session, rules)
+                .map_or(NEVER, |grace_ms| now.monotonic_at(end_of_grace(at, grace_ms))),
+        );
     }
-    let ends = session.subscriptions.iter().filter_map(|subscription| subscription.expire_at);
-    if let Some(at) = ends.min() {
-        first = first.min(now.monotonic_at(end_of_grace(at, rules.expired_sub_close_delay_ms)));
+    for subscription in &session.subscriptions {
+        // Whose grace it is matters only if it ends first.
+        if let Some(at) =
+            subscription.expire_at.filter(|at| now.monotonic_at(end_of_grace(*at, 0)) < first)
+            && let Some(grace_ms) = sub_expiry(session, rules, &subscription.channel)
+        {
+            first = first.min(now.monotonic_at(end_of_grace(at, grace_ms)));
+        }
     }
     Some(first).filter(|first| *first != NEVER)
+}
+
+/// The grace period after the expiry of the connection: none if the server refreshes it. `None`
+/// while a backend is asked.
+fn expiry(session: &Session, rules: &Rules) -> Option<u64> {
+    let is_asked = session.waiting().is_some_and(|waiting| waiting.refreshes());
+    let own = rules.client.refresh_proxy.then_some(0);
+    (!is_asked).then(|| own.unwrap_or(rules.client.expired_close_delay_ms))
+}
+
+/// The same for a subscription.
+fn sub_expiry(session: &Session, rules: &Rules, channel: &str) -> Option<u64> {
+    let is_asked = session.waiting().is_some_and(|waiting| waiting.refreshes_channel(channel));
+    let own = renewal::proxy(rules, channel).map(|_| 0);
+    (!is_asked).then(|| own.unwrap_or(rules.client.expired_sub_close_delay_ms))
 }
 
 /// Runs the timers that are due.
 pub(crate) fn handle_timeout(session: &mut Session, turn: &mut Turn<'_>) {
     let now_ms = turn.now.monotonic_ms;
-    let rules = &turn.rules.client;
+    let rules = turn.rules;
     let unix_ms = turn.now.unix_ms;
-    let is_over = |at: i64, grace_ms: u64| end_of_grace(at, grace_ms) <= unix_ms;
+    let is_over = |at: i64, grace: Option<u64>| {
+        grace.is_some_and(|grace_ms| end_of_grace(at, grace_ms) <= unix_ms)
+    };
     let is_stale = session.timers.stale_at_ms <= now_ms;
     let is_silent = session.timers.pong_by_ms <= now_ms;
-    let is_expired = session.expire_at.is_some_and(|at| is_over(at, rules.expired_close_delay_ms));
-    let over = |subscription: &super::Subscription| {
-        subscription.expire_at.is_some_and(|at| is_over(at, rules.expired_sub_close_delay_ms))
-    };
+    let is_expired = session.expire_at.is_some_and(|at| is_over(at, expiry(session, rules)));
     if is_stale {
         return session.close(turn.out, DisconnectCode::Stale);
     }
@@ -109,9 +131,23 @@ pub(crate) fn handle_timeout(session: &mut Session, turn: &mut Turn<'_>) {
         return session.close(turn.out, DisconnectCode::NoPong);
     }
     if is_expired {
-        return session.close(turn.out, DisconnectCode::Expired);
+        if !rules.client.refresh_proxy {
+            return session.close(turn.out, DisconnectCode::Expired);
+        }
+        renewal::begin(session, turn);
     }
-    while let Some(index) = session.subscriptions.iter().position(over) {
+    let over = |session: &Session| {
+        session.subscriptions.iter().position(|one| {
+            let at = one.expire_at.filter(|at| end_of_grace(*at, 0) <= unix_ms);
+            at.is_some_and(|at| is_over(at, sub_expiry(session, rules, &one.channel)))
+        })
+    };
+    while let Some(index) = over(session) {
+        let channel = &session.subscriptions[index].channel;
+        if let Some(proxy) = renewal::proxy(rules, channel) {
+            renewal::begin_sub(session, turn, channel.clone(), proxy.clone());
+            continue;
+        }
         if session.subscriptions[index].traits.is_server_side {
             return session.close(turn.out, DisconnectCode::SubscriptionExpired);
         }
@@ -124,7 +160,7 @@ pub(crate) fn handle_timeout(session: &mut Session, turn: &mut Turn<'_>) {
         session.push(turn, channel, PushEvent::from(UnsubscribeCode::Expired));
     }
     if session.timers.ping_at_ms <= now_ms {
-        session.timers.handle_pinged(turn.now, rules);
+        session.timers.handle_pinged(turn.now, &rules.client);
         ping(session, turn);
     }
 }

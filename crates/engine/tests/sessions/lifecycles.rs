@@ -214,7 +214,7 @@ fn grant(user: &str, channel: &str, expire_at: Option<i64>) -> SubscriptionClaim
     SubscriptionClaims {
         user: user.to_owned(),
         channel: channel.to_owned(),
-        expire_at,
+        grant: engine::claims::SubscriptionGrant { expire_at, ..Default::default() },
         ..SubscriptionClaims::default()
     }
 }
@@ -289,7 +289,6 @@ fn an_order_and_a_token_for_one_channel_make_one_subscription() {
     world.says(key, r#"{"id":2,"subscribe":{"channel":"closed:a","token":"t"}}"#);
     let order = Order::Subscribe {
         channel: "closed:a".to_owned(),
-        expire_at: None,
         grant: engine::claims::SubscriptionGrant::default(),
         recover_since: None,
     };
@@ -468,8 +467,8 @@ fn a_server_side_subscription_that_is_ordered_again_gets_new_data_and_keeps_its_
     let ann = world.user(claims("ann"));
     let order = |seat: &'static [u8], expire_at| Order::Subscribe {
         channel: "people:x".to_owned(),
-        expire_at,
         grant: engine::claims::SubscriptionGrant {
+            expire_at,
             info: bytes::Bytes::from_static(seat),
             data: bytes::Bytes::from_static(seat),
             ..Default::default()
@@ -504,7 +503,6 @@ fn orders_reach_the_sessions_they_name_and_no_others() {
     world.received(ann);
     let order = Order::Subscribe {
         channel: "closed:x".to_owned(),
-        expire_at: None,
         grant: engine::claims::SubscriptionGrant::default(),
         recover_since: None,
     };

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_types, reason = "the world of a test records events")]
 
 mod bytes;
+mod calls;
 mod checks;
 mod floods;
 mod joining;

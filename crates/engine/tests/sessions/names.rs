@@ -33,7 +33,7 @@ fn a_name_that_is_too_long_is_refused_whatever_its_origin() {
     let key = world.user(claims("ann"));
     world.received(key);
     let (grant, channel) = (SubscriptionGrant::default(), long);
-    world.order("ann", Order::Subscribe { channel, expire_at: None, grant, recover_since: None });
+    world.order("ann", Order::Subscribe { channel, grant, recover_since: None });
     assert_eq!(world.received(key), [""; 0]);
     let mut world = with_personal("");
     let key = world.user(claims(&".".repeat(1_400)));

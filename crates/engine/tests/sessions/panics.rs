@@ -2,20 +2,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use engine::SessionKey;
 use engine::claims::TokenRefusal;
-use engine::worker::Verdict;
+use engine::{CallOutcome, SessionKey};
 
 use crate::world::{World, claims, subscribed_to};
 
-/// Passes a verdict of the wrong kind, which only a faulty driver would do: handling it panics
+/// Passes a result of the wrong kind, which only a faulty driver would do: handling it panics
 /// after the session was unblocked and before it resumes.
 fn break_session(world: &mut World, key: SessionKey) -> Option<SessionKey> {
     world.says(key, r#"{"id":9,"subscribe":{"channel":"closed:b","token":"t"}}"#);
-    let now = world.now();
-    let verdict = Verdict::Connection(Err(TokenRefusal::Invalid));
-    let handled = catch_unwind(AssertUnwindSafe(|| world.worker.handle_verdict(now, key, verdict)));
-    handled.expect_err("a verdict of the wrong kind panics");
+    let (now, call) = (world.now(), world.take_call());
+    let result = CallOutcome::Connection(Err(TokenRefusal::Invalid));
+    let handle = || world.worker.handle_call_result(now, key, call, result);
+    catch_unwind(AssertUnwindSafe(handle)).expect_err("a result of the wrong kind panics");
     let removed = world.worker.handle_panic(now);
     world.take_effects();
     removed

@@ -17,8 +17,10 @@ use engine::encoding::{Encoder, Encoding};
 use engine::hash_keys::HashKeys;
 use engine::rules::{Namespace, Permission, Rules, SubscribePermission};
 use engine::time::Now;
-use engine::worker::{Verdict, Worker};
-use engine::{Effect, Opening, PingStyle, SessionKey, TokenKind};
+use engine::worker::Worker;
+use engine::{
+    CallOutcome, Effect, Opening, PingStyle, SessionCall, SessionCallId, SessionKey, TokenKind,
+};
 use wire::protocol::{Codec, Publication};
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
@@ -58,8 +60,8 @@ pub(crate) struct World {
     outside: Endpoint,
     answers: Arc<Queue>,
     clock: Arc<WorldClock>,
-    /// Tokens without a verdict yet.
-    unverified: VecDeque<(SessionKey, TokenKind, String)>,
+    /// Calls without a result yet.
+    pub(crate) calls: VecDeque<(SessionKey, SessionCallId, SessionCall)>,
     /// Closed sessions with their codes.
     pub(crate) closes: Vec<(SessionKey, u16)>,
 }
@@ -122,19 +124,8 @@ impl World {
         let encoder = Encoder::new(Deflater::new(1), 0);
         let now = Now { monotonic_ms: 0, unix_ms: BEGIN * 1000 };
         let worker = Worker::new(now, Arc::new(rules.clone()), encoder, 1, HashKeys::new([1, 2]));
-        let (unverified, closes) = (VecDeque::new(), Vec::new());
-        World {
-            worker,
-            rules,
-            broker,
-            endpoint,
-            queue,
-            outside,
-            answers,
-            clock,
-            unverified,
-            closes,
-        }
+        let (calls, closes) = (VecDeque::new(), Vec::new());
+        World { worker, rules, broker, endpoint, queue, outside, answers, clock, calls, closes }
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -202,9 +193,7 @@ impl World {
         while let Some(effect) = self.worker.poll_effect() {
             match effect {
                 Effect::Broker(request) => self.broker.submit(self.endpoint, request),
-                Effect::Verify { key, kind, token } => {
-                    self.unverified.push_back((key, kind, token));
-                }
+                Effect::Call { key, call, what } => self.calls.push_back((key, call, what)),
                 Effect::Note { .. } => {}
                 Effect::Close { key, disconnect } => self.closes.push((key, disconnect.number())),
             }
@@ -233,12 +222,22 @@ impl World {
         while self.step() {}
     }
 
+    /// Removes the oldest call, which the test returns a result for.
+    pub(crate) fn take_call(&mut self) -> SessionCallId {
+        self.calls.pop_front().expect("a call").1
+    }
+
+    /// Returns the result of the call with this index among those without one.
+    pub(crate) fn answer(&mut self, index: usize, result: CallOutcome) {
+        let (key, call, _) = self.calls.remove(index).expect("a call");
+        self.worker.handle_call_result(self.now(), key, call, result);
+        self.take_effects();
+    }
+
     /// Returns a verdict on the oldest connection token.
     pub(crate) fn verify(&mut self, verdict: Result<ConnectionClaims, TokenRefusal>) {
-        let (key, kind, _) = self.unverified.pop_front().expect("a token to verify");
-        assert_eq!(kind, TokenKind::Connection);
-        self.worker.handle_verdict(self.now(), key, Verdict::Connection(verdict));
-        self.take_effects();
+        self.assert_verifies(TokenKind::Connection);
+        self.answer(0, CallOutcome::Connection(verdict));
     }
 
     /// Returns a verdict on the oldest subscription token.
@@ -246,10 +245,14 @@ impl World {
         &mut self,
         verdict: Result<SubscriptionClaims, TokenRefusal>,
     ) {
-        let (key, kind, _) = self.unverified.pop_front().expect("a token to verify");
-        assert_eq!(kind, TokenKind::Subscription);
-        self.worker.handle_verdict(self.now(), key, Verdict::Subscription(verdict));
-        self.take_effects();
+        self.assert_verifies(TokenKind::Subscription);
+        self.answer(0, CallOutcome::Subscription(verdict));
+    }
+
+    fn assert_verifies(&self, expected: TokenKind) {
+        let what = self.calls.front().map(|(_, _, what)| what);
+        let is_meant = matches!(what, Some(SessionCall::Verify { kind, .. }) if *kind == expected);
+        assert!(is_meant, "{what:?}");
     }
 
     /// Advances time second by second, and performs everything that follows.

@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use brokers::MemoryBroker;
 use engine::broker::{BrokerRequest, NodeBusRequest};
-use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
+use engine::claims::{ConnectionClaims, SubscriptionClaims, SubscriptionGrant, TokenRefusal};
 use engine::encoding::{Encoder, Encoding};
 use engine::hash_keys::HashKeys;
 use engine::lifecycle::{Change, Lifecycle};
 use engine::rules::Rules;
 use engine::time::Now;
-use engine::worker::{Verdict, Worker};
-use engine::{Effect, Opening, PingStyle, SessionKey, TokenKind};
+use engine::worker::Worker;
+use engine::{
+    CallOutcome, Effect, Opening, PingStyle, SessionCall, SessionCallId, SessionKey, TokenKind,
+};
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
 use wire::websocket::deflate::{Deflater, Inflater};
@@ -55,7 +57,7 @@ pub(crate) struct Node {
     pub(crate) link: Link,
     pub(crate) sockets: BTreeMap<SessionKey, Socket>,
     pub(crate) stalled_until_ms: u64,
-    unverified: VecDeque<(SessionKey, TokenKind, String)>,
+    calls: VecDeque<(SessionKey, SessionCallId, SessionCall)>,
     /// Clients with an online event and no offline event.
     pub(crate) online: BTreeSet<String>,
     /// Codes of closed sessions.
@@ -78,7 +80,7 @@ impl Node {
             link,
             sockets: BTreeMap::new(),
             stalled_until_ms: 0,
-            unverified: VecDeque::new(),
+            calls: VecDeque::new(),
             online: BTreeSet::new(),
             closes: HashMap::new(),
             inflater: Inflater::default(),
@@ -148,9 +150,10 @@ impl Node {
 
     /// Verifies all pending tokens.
     pub(crate) fn verify(&mut self, now: Now, broker: &MemoryBroker) -> Result<(), Violation> {
-        while let Some((key, kind, text)) = self.unverified.pop_front() {
-            let verdict = self.verdict(now, key, kind, &text);
-            self.engine.handle_verdict(now, key, verdict);
+        while let Some((key, call, what)) = self.calls.pop_front() {
+            let SessionCall::Verify { kind, token } = what else { continue };
+            let verdict = self.verdict(now, key, kind, &token);
+            self.engine.handle_call_result(now, key, call, verdict);
             self.work(now, broker)?;
         }
         Ok(())
@@ -215,9 +218,7 @@ impl Node {
                     Oracle::Lifecycle.check(is_next, text)?;
                 }
                 Effect::Broker(request) => self.link.submit(broker, request),
-                Effect::Verify { key, kind, token } => {
-                    self.unverified.push_back((key, kind, token));
-                }
+                Effect::Call { key, call, what } => self.calls.push_back((key, call, what)),
                 Effect::Note { .. } => {}
                 Effect::Close { key, disconnect } => {
                     let code = disconnect.number();
@@ -234,7 +235,7 @@ impl Node {
         self.check_bounds()
     }
 
-    fn verdict(&mut self, now: Now, key: SessionKey, kind: TokenKind, text: &str) -> Verdict {
+    fn verdict(&mut self, now: Now, key: SessionKey, kind: TokenKind, text: &str) -> CallOutcome {
         let token = Token::parse(text);
         let refusal = match token.refusal {
             None if token.expire_at.is_some_and(|at| at * 1000 <= now.unix_ms) => {
@@ -243,12 +244,15 @@ impl Node {
             refusal => refusal,
         };
         if kind == TokenKind::Subscription {
-            return Verdict::Subscription(refusal.map_or_else(
+            return CallOutcome::Subscription(refusal.map_or_else(
                 || {
                     Ok(SubscriptionClaims {
                         user: token.user.clone(),
                         channel: token.channel.clone(),
-                        expire_at: token.expire_at,
+                        grant: SubscriptionGrant {
+                            expire_at: token.expire_at,
+                            ..SubscriptionGrant::default()
+                        },
                         ..SubscriptionClaims::default()
                     })
                 },
@@ -256,12 +260,12 @@ impl Node {
             ));
         }
         if let Some(refusal) = refusal {
-            return Verdict::Connection(Err(refusal));
+            return CallOutcome::Connection(Err(refusal));
         }
         if let Some(socket) = self.sockets.get_mut(&key) {
             socket.expire_at = token.expire_at;
         }
-        Verdict::Connection(Ok(ConnectionClaims {
+        CallOutcome::Connection(Ok(ConnectionClaims {
             user: token.user,
             expire_at: token.expire_at,
             subscriptions: token.server_side,

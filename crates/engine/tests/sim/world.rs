@@ -401,7 +401,6 @@ impl World {
         let order = match order {
             OrderKind::Subscribe => Order::Subscribe {
                 channel,
-                expire_at: None,
                 grant: SubscriptionGrant::default(),
                 recover_since: None,
             },

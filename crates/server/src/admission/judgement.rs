@@ -2,16 +2,15 @@
 //!
 //! Invariant: a refusal carries its cause, which is logged and never sent to the client.
 
-use engine::TokenKind;
 use engine::claims::TokenRefusal;
-use engine::worker::Verdict;
+use engine::{CallOutcome, TokenKind};
 
 use crate::token::Cause;
 
 /// A verdict on a token, with the cause of a refusal.
 pub struct Judgement {
-    /// Verdict that the engine handles.
-    pub verdict: Verdict,
+    /// Result that the engine handles.
+    pub result: CallOutcome,
     /// Cause of a refusal, for logs; `None` if the token is valid.
     pub cause: Option<Cause>,
 }
@@ -19,16 +18,16 @@ pub struct Judgement {
 impl Judgement {
     pub(super) fn of<T>(
         result: Result<T, Cause>,
-        verdict: impl FnOnce(Result<T, TokenRefusal>) -> Verdict,
+        verdict: impl FnOnce(Result<T, TokenRefusal>) -> CallOutcome,
     ) -> Judgement {
         let cause = result.as_ref().err().copied();
-        Judgement { verdict: verdict(result.map_err(Cause::refusal)), cause }
+        Judgement { result: verdict(result.map_err(Cause::refusal)), cause }
     }
 
     pub(crate) fn refuse(kind: TokenKind, cause: Cause) -> Judgement {
         match kind {
-            TokenKind::Connection => Judgement::of(Err(cause), Verdict::Connection),
-            TokenKind::Subscription => Judgement::of(Err(cause), Verdict::Subscription),
+            TokenKind::Connection => Judgement::of(Err(cause), CallOutcome::Connection),
+            TokenKind::Subscription => Judgement::of(Err(cause), CallOutcome::Subscription),
         }
     }
 }

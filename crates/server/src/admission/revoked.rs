@@ -5,11 +5,10 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use engine::TokenKind;
 use engine::revocation::{
     Holder, Revocation, RevocationState, Revocations, Subject, TooManyRevocations,
 };
-use engine::worker::Verdict;
+use engine::{CallOutcome, TokenKind};
 use tokio::sync::Notify;
 
 use crate::admission::judgement::Judgement;
@@ -33,11 +32,11 @@ impl Revoked {
 
     /// Turns a judgement into a refusal if the token or its user is revoked.
     pub(crate) fn judge(&self, judgement: Judgement) -> Judgement {
-        let (kind, user, token_id, issued_at) = match &judgement.verdict {
-            Verdict::Connection(Ok(claims)) => {
+        let (kind, user, token_id, issued_at) = match &judgement.result {
+            CallOutcome::Connection(Ok(claims)) => {
                 (TokenKind::Connection, &claims.user, &claims.token_id, claims.issued_at)
             }
-            Verdict::Subscription(Ok(claims)) => {
+            CallOutcome::Subscription(Ok(claims)) => {
                 (TokenKind::Subscription, &claims.user, &claims.token_id, claims.issued_at)
             }
             _ => return judgement,

@@ -9,10 +9,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::worker::Verdict;
-use engine::{SessionKey, TokenKind};
+use engine::{CallOutcome, TokenKind};
 use tracing::error;
 
+use crate::admission::call_place::CallPlace;
 use crate::admission::judgement::Judgement;
 use crate::clock::ServerClock;
 use crate::limits::{VERIFICATIONS_MAX, VERIFIER_THREADS};
@@ -34,9 +34,9 @@ pub struct Verifiers {
     pub subscription: Arc<Verifier>,
 }
 
-/// A token to verify, and the session that has sent it.
+/// A token to verify, and the call that asks for it.
 pub(crate) struct TokenCheck {
-    pub(crate) key: SessionKey,
+    pub(crate) place: CallPlace,
     pub(crate) kind: TokenKind,
     pub(crate) token: String,
 }
@@ -99,10 +99,10 @@ impl Verifiers {
         let now = unix_ms / 1000;
         match kind {
             TokenKind::Connection => {
-                Judgement::of(verifier.judge_connection(token, now), Verdict::Connection)
+                Judgement::of(verifier.judge_connection(token, now), CallOutcome::Connection)
             }
             TokenKind::Subscription => {
-                Judgement::of(verifier.judge_subscription(token, now), Verdict::Subscription)
+                Judgement::of(verifier.judge_subscription(token, now), CallOutcome::Subscription)
             }
         }
     }
@@ -118,7 +118,7 @@ impl Verifiers {
                 fetches.try_send(task)
             {
                 let judgement = Judgement::refuse(task.check.kind, Cause::Overloaded);
-                task.inbox.send(Input::Verdict(task.check.key, judgement));
+                task.inbox.send(Input::Verdict(task.check.place, judgement));
             }
         }
     }
@@ -126,12 +126,12 @@ impl Verifiers {
     /// Verifies a token and sends the verdict to its worker.
     fn answer(&self, task: &Task, clock: ServerClock) {
         let unix_ms = clock.unix_ms();
-        let Task { check: TokenCheck { key, kind, token }, inbox } = task;
+        let Task { check: TokenCheck { place, kind, token }, inbox } = task;
         let verify = || self.verify(unix_ms, *kind, token);
         let judgement = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| {
             error!("verifying a token has panicked");
             Judgement::refuse(*kind, Cause::Overloaded)
         });
-        inbox.send(Input::Verdict(*key, judgement));
+        inbox.send(Input::Verdict(*place, judgement));
     }
 }

@@ -110,6 +110,7 @@ impl ApiState {
                 info: payload(&request.info, &request.b64info)?,
                 data: payload(&request.data, &request.b64data)?,
                 overrides: request.overrides.unwrap_or_default().into(),
+                expire_at: None,
             },
             recover_since: request.recover_since.map(StreamPosition::from),
         };

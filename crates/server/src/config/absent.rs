@@ -200,7 +200,6 @@ pub(super) const ABSENT: &[AbsentSection] = &[
     section(TLS_OF_CLIENTS, &[detail("enabled", "false")]),
     section(&["client"], &[
         ignored("presence_update_interval", "27s"),
-        ignored("concurrency", "0"),
         ignored("channel_position_max_time_lag", "0s"),
         switch("connect_code_to_unidirectional_disconnect.enabled", Feature::UnidirectionalTransports),
         detail("connect_code_to_unidirectional_disconnect.transforms", "[]"),

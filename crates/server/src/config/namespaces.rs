@@ -72,6 +72,9 @@ fn resolve_namespace(
     });
     let namespace = Namespace {
         is_system: false,
+        subscribe_proxy: None,
+        publish_proxy: None,
+        sub_refresh_proxy: None,
         presence: *options.presence,
         join_leave: *options.join_leave,
         force_push_join_leave: *options.force_push_join_leave,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::rules::{ChannelRules, ClientRules, PersonalChannel, Rules};
+use engine::rules::{ChannelRules, ClientRules, PersonalChannel, RpcRules, Rules};
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
@@ -77,7 +77,7 @@ pub(super) fn resolve(
     let (engine, presence) = resolve_brokers(&options, &channels, &mut mistakes);
     let lengths = check_channel_length(&options, &mut mistakes);
     let config = Config {
-        rules: Arc::new(Rules { channels, client, rates, version }),
+        rules: Arc::new(Rules { channels, client, rates, rpc: RpcRules::default(), version }),
         changeable: Changeable::new(&raw.tree, Bounds::of(&engine)),
         engine,
         presence,
@@ -271,6 +271,13 @@ fn resolve_client(
             0 => by_default.channel_limit,
             limit => limit,
         },
+        concurrency: match client.concurrency.count() {
+            0 => by_default.concurrency,
+            count => count,
+        },
+        connect_proxy: false,
+        refresh_proxy: false,
+        emulated_headers: Vec::new(),
         queue_max_size: match client.queue_max_size.count() {
             0 => by_default.queue_max_size,
             size => size,

@@ -78,7 +78,8 @@ impl SessionService {
         if expire_at.is_some_and(|at| at <= now_s) {
             return Err(ErrorCode::Expired.into());
         }
-        self.send(target, Order::Subscribe { channel, expire_at, grant, recover_since });
+        let grant = SubscriptionGrant { expire_at, ..grant };
+        self.send(target, Order::Subscribe { channel, grant, recover_since });
         Ok(())
     }
 

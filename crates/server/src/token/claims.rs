@@ -45,6 +45,8 @@ pub(super) fn connection(
         roles: Vec::new(),
         token_id: registered.token_id()?.to_owned(),
         issued_at: registered.issued_at(),
+        data: Bytes::new(),
+        meta: content(claims.meta, None)?,
     })
 }
 
@@ -61,8 +63,10 @@ pub(super) fn subscription(
         user,
         channel,
         client: claims.client.unwrap_or_default(),
-        expire_at: registered.lifetime_end(claims.expire_at),
-        grant: grant.resolve()?,
+        grant: SubscriptionGrant {
+            expire_at: registered.lifetime_end(claims.expire_at),
+            ..grant.resolve()?
+        },
         token_id: registered.token_id()?.to_owned(),
         issued_at: registered.issued_at(),
     })
@@ -110,6 +114,8 @@ struct Connection<'p> {
     channels: Option<Vec<String>>,
     #[serde(borrow)]
     subs: Option<Subs<'p>>,
+    #[serde(borrow)]
+    meta: Option<&'p RawValue>,
     channel: Option<IgnoredAny>,
 }
 
@@ -145,6 +151,7 @@ impl Grant<'_> {
             info: content(self.info, self.b64info)?,
             data: content(self.data, self.b64data)?,
             overrides: self.overrides.map(|Object(overrides)| overrides.into()).unwrap_or_default(),
+            expire_at: None,
         })
     }
 }

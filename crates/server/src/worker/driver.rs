@@ -5,6 +5,7 @@
 
 mod admitting;
 mod answers;
+mod backends;
 mod closing;
 mod notes;
 
@@ -18,7 +19,7 @@ use brokers::PartsEndpoint;
 use engine::encoding::Encoder;
 use engine::time::Now;
 use engine::worker::Worker as Engine;
-use engine::{Effect, SessionKey};
+use engine::{Effect, SessionCall, SessionKey};
 use mio::{Events, Poll, Token};
 use tracing::{debug, warn};
 use wire::protocol::DisconnectCode;
@@ -31,6 +32,7 @@ use super::drain::Drain;
 use super::inbox::{Input, WAKE, WorkerInbox};
 use super::sandbox;
 use super::{Arrival, Traffic, WorkerParts};
+use crate::admission::call_place::CallPlace;
 use crate::admission::judgement::Judgement;
 use crate::admission::verification::TokenCheck;
 use crate::limits::{PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, TURN_MS_MAX};
@@ -200,7 +202,7 @@ impl Driver {
                     engine.handle_broker_event(now, event);
                 });
             }
-            Input::Verdict(key, judgement) => self.handle_judgement(now, key, judgement),
+            Input::Verdict(place, judgement) => self.handle_judgement(now, place, judgement),
             // The receiver may have timed out.
             Input::Report(answer) => drop(answer.send(self.report())),
             Input::Census(answer) => drop(answer.send(self.census())),
@@ -421,7 +423,7 @@ impl Driver {
             had_any = true;
             match effect {
                 Effect::Broker(request) => self.parts.broker.submit(self.endpoint, request),
-                Effect::Verify { key, kind, token } => self.verify(TokenCheck { key, kind, token }),
+                Effect::Call { key, call, what } => self.call(CallPlace { key, call }, what),
                 Effect::Note { key, channel, cause } => self.note(key, &channel, &cause),
                 Effect::Close { key, disconnect } => self.close(key, &disconnect),
             }
@@ -429,20 +431,27 @@ impl Driver {
         had_any
     }
 
-    fn verify(&mut self, check: TokenCheck) {
-        let (now, key) = (self.parts.clock.now(), check.key);
-        let verification = self.parts.verification.clone();
-        if let Some(judgement) = verification.verify(now.unix_ms, check, &self.inbox) {
-            self.handle_judgement(now, key, judgement);
+    fn call(&mut self, place: CallPlace, what: SessionCall) {
+        match what {
+            SessionCall::Verify { kind, token } => self.verify(TokenCheck { place, kind, token }),
+            what => self.call_backend(place, &what),
         }
     }
 
-    fn handle_judgement(&mut self, now: Now, key: SessionKey, judgement: Judgement) {
+    fn verify(&mut self, check: TokenCheck) {
+        let (now, place) = (self.parts.clock.now(), check.place);
+        let verification = self.parts.verification.clone();
+        if let Some(judgement) = verification.verify(now.unix_ms, check, &self.inbox) {
+            self.handle_judgement(now, place, judgement);
+        }
+    }
+
+    fn handle_judgement(&mut self, now: Now, place: CallPlace, judgement: Judgement) {
         let judgement = self.parts.revoked.judge(judgement);
         if let Some(cause) = judgement.cause {
-            self.note_token(key, cause);
+            self.note_token(place, cause);
         }
-        self.handle_verdict(now, key, judgement.verdict);
+        self.handle_call_result(now, place, judgement.result);
     }
 
     /// User and client id of a session, for logs.

@@ -15,6 +15,7 @@ use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
 use super::{Arrival, Census, ClientFilter, WorkerClient, WorkerReport};
+use crate::admission::call_place::CallPlace;
 use crate::admission::judgement::Judgement;
 use crate::limits::INBOX_EVENTS_MAX;
 
@@ -28,7 +29,7 @@ pub enum Input {
     /// Event of the broker.
     Broker(BrokerEvent),
     /// Verdict on a token that was verified on another thread.
-    Verdict(SessionKey, Judgement),
+    Verdict(CallPlace, Judgement),
     /// Request for totals.
     Report(oneshot::Sender<WorkerReport>),
     /// Request for channels with subscribers.

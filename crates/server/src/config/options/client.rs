@@ -12,6 +12,7 @@ section! {
         ping_interval: Duration = "25s", "Interval between pings to a client. 0 sends no pings.";
         pong_timeout: Duration = "8s", "Time in which a client must answer a ping, otherwise it is disconnected (3012). Must be less than ping_interval. 0 expects no answers.";
         channel_limit: u32 = 128, "Maximum number of subscriptions of one connection (error 106). 0 means the default.";
+        concurrency: u32 = 64, "Maximum number of tokens and questions to backends in progress for one connection; further commands of the client wait. Commands about one channel keep their order, those about other channels do not wait for them. 1 handles one after the other. 0 means the default.";
         connection_limit: u32 = 0, "Maximum number of connections of this node whose connect command was accepted (HTTP status 503 at the handshake, code 3011 at the connect command). 0 means no limit.";
         unauthenticated_connection_limit: u32 = 16384, "Maximum number of connections of this node that have not completed the connect command. One address (IPv6: one /64) may hold half of them. At the limit, the oldest connection of the address with the most connections is closed (3011). 0 means no limit.";
         connection_rate_limit: u32 = 0, "Maximum number of WebSocket handshakes of this node per second (HTTP status 503). 0 means no limit.";

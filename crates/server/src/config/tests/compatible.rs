@@ -18,7 +18,7 @@ const HERE: &[&str] = &[
     "websocket.handler_prefix", "websocket.compression", "websocket.compression_level",
     "websocket.compression_min_size", "websocket.message_size_limit",
     "websocket.decompressed_message_size_limit", "client.allowed_origins", "client.ping_interval",
-    "client.pong_timeout", "client.channel_limit", "client.connection_limit", "client.connection_rate_limit",
+    "client.pong_timeout", "client.channel_limit", "client.concurrency", "client.connection_limit", "client.connection_rate_limit",
     "client.user_connection_limit", "client.queue_max_size", "client.stale_close_delay",
     "client.expired_close_delay", "client.expired_sub_close_delay", "client.channel_position_check_delay",
     "client.history_max_publication_limit", "client.recovery_max_publication_limit",
@@ -436,8 +436,5 @@ fn of_the_sdk_suites_configuration_only_absent_features_are_refused() {
     assert!(refused.mistakes.iter().all(|mistake| mistake.text.contains("is not supported yet; ")));
     let about_form = about_form(&refused.warnings);
     let reported: Vec<&str> = about_form.iter().map(|warning| &*warning.key).collect();
-    assert_eq!(
-        reported,
-        ["channel.namespaces[3].client_publish_debounce_interval", "client.concurrency"]
-    );
+    assert_eq!(reported, ["channel.namespaces[3].client_publish_debounce_interval"]);
 }

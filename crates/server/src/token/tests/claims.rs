@@ -69,6 +69,7 @@ fn a_connection_token_has_a_user_and_subscriptions() {
             expire_at: Some(NOW + 60),
             info: Bytes::from_static(br#"{"name":"Ann"}"#),
             subscriptions: vec![plain("news"), plain("chat")],
+            meta: Bytes::from_static(br#"{"plan":"b"}"#),
             ..ConnectionClaims::default()
         })
     );
@@ -83,6 +84,7 @@ fn subs_win_over_channels_and_keep_their_order() {
         info: Bytes::from_static(b"1"),
         data: Bytes::from_static(&[0, 255]),
         overrides: Overrides::default(),
+        expire_at: None,
     };
     assert_eq!(
         verdict.unwrap().subscriptions,
@@ -115,8 +117,8 @@ fn a_subscription_token_has_a_user_a_channel_and_options() {
             user: "ann".to_owned(),
             channel: "news".to_owned(),
             client: "c1".to_owned(),
-            expire_at: None,
             grant: SubscriptionGrant {
+                expire_at: None,
                 info: Bytes::from_static(b"[1,2]"),
                 data: Bytes::from_static(br#""hello""#),
                 overrides: Overrides {

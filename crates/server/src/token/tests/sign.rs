@@ -53,7 +53,7 @@ fn a_signed_subscription_token_has_the_requested_claims() {
     let token = sign_subscription(SECRET, &request, NOW).unwrap();
     let claims = verifier(&settings).verify_subscription(&token, NOW + 1_000_000).unwrap();
     assert_eq!((claims.user.as_str(), claims.channel.as_str()), ("ann", "news"));
-    assert_eq!(claims.expire_at, None);
+    assert_eq!(claims.grant.expire_at, None);
     assert_eq!(claims.grant.data, Bytes::from_static(b"[1]"));
 }
 

@@ -64,6 +64,6 @@ fn expire_at_overrides_the_expiration_of_the_token() {
         assert_eq!(connect(&claims).unwrap().expire_at, end, "{claims}");
         let mut claims = claims;
         claims["channel"] = json!("news");
-        assert_eq!(subscribe(&claims).unwrap().expire_at, end, "{claims}");
+        assert_eq!(subscribe(&claims).unwrap().grant.expire_at, end, "{claims}");
     }
 }

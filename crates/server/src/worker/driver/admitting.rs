@@ -3,13 +3,13 @@
 //! Invariant: an admitted connection counts for the user of its session, whether that user comes
 //! from a token, from a reverse proxy, or is anonymous.
 
-use engine::SessionKey;
 use engine::time::Now;
-use engine::worker::Verdict;
+use engine::{CallOutcome, SessionKey};
 use wire::protocol::DisconnectCode;
 
 use super::Driver;
 use crate::admission::AdmissionRefusal;
+use crate::admission::call_place::CallPlace;
 use crate::worker::connection::ConnectionStanding;
 use crate::worker::sandbox;
 
@@ -51,24 +51,33 @@ impl Driver {
         }
     }
 
-    /// Handles a verdict on a token. A connection that exceeds a limit is refused before the
-    /// session handles the verdict.
-    pub(super) fn handle_verdict(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
+    /// Handles the result of a call. A connection that exceeds a limit is refused before the
+    /// session handles the result.
+    pub(super) fn handle_call_result(&mut self, now: Now, place: CallPlace, result: CallOutcome) {
         let admission = self.parts.admission.clone();
-        let admitted = match (&verdict, self.standing(key)) {
+        let key = place.key;
+        let admitted = match (&result, self.standing(key)) {
             // A token refresh of an admitted connection is not counted again.
-            (Verdict::Connection(Ok(claims)), Some(ConnectionStanding::Unauthenticated(_))) => {
+            (CallOutcome::Connection(Ok(claims)), Some(ConnectionStanding::Unauthenticated(_))) => {
                 Some(admission.admit(&claims.user))
             }
+            (
+                CallOutcome::Connect(Ok(Some(claims))),
+                Some(ConnectionStanding::Unauthenticated(_)),
+            ) => Some(admission.admit(&claims.user)),
             _ => None,
         };
         match admitted {
-            None => self.handle_verdict_of(now, key, verdict),
+            None => {
+                self.apply(now, place, result);
+                // A client that the backend does not know may be admitted as an anonymous one.
+                self.note_admission(now, key);
+            }
             Some(Err(refusal)) => {
-                self.handle_verdict_of(now, key, Verdict::Close(refusal.into()));
+                self.apply(now, place, CallOutcome::Close(refusal.into()));
             }
             Some(Ok(permit)) => {
-                self.handle_verdict_of(now, key, verdict);
+                self.apply(now, place, result);
                 // The session may refuse for another reason.
                 if self.is_admitted(key)
                     && let Some(standing) = self.standing(key)
@@ -102,9 +111,9 @@ impl Driver {
         }
     }
 
-    fn handle_verdict_of(&mut self, now: Now, key: SessionKey, verdict: Verdict) {
+    fn apply(&mut self, now: Now, CallPlace { key, call }: CallPlace, result: CallOutcome) {
         sandbox::run_for(&mut self.engine, now, key, |engine| {
-            engine.handle_verdict(now, key, verdict);
+            engine.handle_call_result(now, key, call, result);
         });
     }
 

@@ -9,6 +9,7 @@ use tracing::{debug, info};
 use wire::protocol::ErrorCode;
 
 use super::Driver;
+use crate::admission::call_place::CallPlace;
 use crate::telemetry::{RefusalSubject, shown};
 use crate::token::Cause as TokenCause;
 
@@ -75,9 +76,9 @@ impl Driver {
     }
 
     /// Logs and counts a refused token.
-    pub(super) fn note_token(&self, key: SessionKey, cause: TokenCause) {
+    pub(super) fn note_token(&self, CallPlace { key, call }: CallPlace, cause: TokenCause) {
         let (user, client) = self.identity_of(key);
-        let channel = shown(self.engine.channel_of_token(key));
+        let channel = shown(self.engine.channel_of_call(key, call));
         let refusals = &self.parts.counts.refusals;
         let reason = cause.name();
         // Expired tokens are expected: the client fetches a new one.
