@@ -1,0 +1,170 @@
+//! Delivery of one message to the handler, until its result is final.
+//!
+//! Invariant: [`Delivery::settle`] returns only when the message took effect, can never take
+//! effect, or the consumer stops. A consumer acknowledges nothing before.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::backoff::Backoff;
+use crate::counters::ConsumerCounters;
+use crate::handler::{Handled, Handler};
+use crate::limits::{REASON_MAX, RETRY_DELAY, RETRY_DELAY_MAX};
+use crate::log_rate::LogRate;
+use crate::message::{Message, Origin};
+use crate::stop::StopSignal;
+
+/// Delivers the messages of one consumer.
+#[derive(Debug)]
+pub struct Delivery<H> {
+    handler: Arc<H>,
+    counters: Arc<ConsumerCounters>,
+    waits: LogRate,
+    rejections: LogRate,
+}
+
+/// The final result of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The message took effect.
+    Done,
+    /// The message can never take effect. It must be stored as a dead letter, if there is a place
+    /// for it, before it is acknowledged.
+    Rejected {
+        /// What is wrong with the message.
+        reason: String,
+    },
+    /// The consumer stops; the message must not be acknowledged.
+    Stopped,
+}
+
+impl<H: Handler> Delivery<H> {
+    /// Delivers to `handler`.
+    pub fn new(handler: Arc<H>, counters: Arc<ConsumerCounters>) -> Delivery<H> {
+        let (waits, rejections) = (LogRate::default(), LogRate::default());
+        Delivery { handler, counters, waits, rejections }
+    }
+
+    /// Counters of the consumer.
+    #[must_use]
+    pub fn counters(&self) -> &ConsumerCounters {
+        &self.counters
+    }
+
+    /// Delivers a message, again after a delay while the handler asks to wait, until `stop`. May be
+    /// dropped.
+    pub async fn settle(&self, message: &Message, stop: &StopSignal) -> Settled {
+        let mut backoff = Backoff::new(RETRY_DELAY, RETRY_DELAY_MAX);
+        let mut attempts = 0_u64;
+        loop {
+            match self.handler.handle(message).await {
+                Handled::Done => {
+                    self.counters.count_processed();
+                    if attempts > 0 {
+                        let (consumer, at) = (&message.origin.consumer, &message.origin);
+                        info!(%consumer, %at, attempts, "consumer: a message took effect after retries");
+                    }
+                    return Settled::Done;
+                }
+                Handled::Rejected { reason } => return self.reject(&message.origin, reason),
+                Handled::Wait { reason, retry_after } => {
+                    attempts += 1;
+                    self.counters.count_retry();
+                    let delay = retry_after.unwrap_or_else(|| backoff.next_delay());
+                    if let Some(left_out) = self.waits.admit() {
+                        let (consumer, at) = (&message.origin.consumer, &message.origin);
+                        warn!(
+                            %consumer, %at, %reason, ?delay, attempts, left_out,
+                            "consumer: a message cannot be handled now and is tried again"
+                        );
+                    }
+                    if stop.requested_within(delay).await {
+                        return Settled::Stopped;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts and logs a message that can never be handled, such as one that cannot be decoded.
+    pub fn reject(&self, origin: &Origin, reason: Cow<'static, str>) -> Settled {
+        self.counters.count_rejected();
+        let mut reason = reason.into_owned();
+        reason.truncate(reason.floor_char_boundary(REASON_MAX));
+        if let Some(left_out) = self.rejections.admit() {
+            let (consumer, at) = (&origin.consumer, origin);
+            warn!(
+                %consumer, %at, %reason, left_out,
+                "consumer: a message can never be handled and is set aside"
+            );
+        }
+        Settled::Rejected { reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::message::{Body, RecordOffset};
+    use crate::stop::StopTrigger;
+
+    /// Answers with these results, the last one forever.
+    struct Scripted(Mutex<Vec<Handled>>);
+
+    impl Handler for Scripted {
+        async fn handle(&self, _: &Message) -> Handled {
+            let mut results = self.0.lock().unwrap();
+            match results.len() {
+                1 => results[0].clone(),
+                _ => results.remove(0),
+            }
+        }
+    }
+
+    fn delivery(results: Vec<Handled>) -> (Delivery<Scripted>, Message) {
+        let handler = Arc::new(Scripted(Mutex::new(results)));
+        let origin = Origin {
+            consumer: "orders".into(),
+            source: "events".into(),
+            partition: Some(0),
+            offset: RecordOffset::Number(7),
+        };
+        let body = Body::Command { method: "publish".into(), payload: "{}".into() };
+        (Delivery::new(handler, Arc::default()), Message { origin, body })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_tried_until_it_takes_effect() {
+        let results = vec![Handled::wait("away"), Handled::wait("away"), Handled::Done];
+        let (_trigger, stop) = StopTrigger::new();
+        let (delivery, message) = delivery(results);
+        assert_eq!(delivery.settle(&message, &stop).await, Settled::Done);
+        let counts = delivery.counters().snapshot();
+        assert_eq!((counts.processed, counts.retries, counts.rejected), (1, 2, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejected_message_is_counted_and_not_tried_again() {
+        let (_trigger, stop) = StopTrigger::new();
+        let (delivery, message) = delivery(vec![Handled::rejected("é".repeat(600))]);
+        let Settled::Rejected { reason } = delivery.settle(&message, &stop).await else { panic!() };
+        assert_eq!(reason.len(), 1_000);
+        assert_eq!(delivery.counters().snapshot().rejected, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_message_stops_with_its_consumer() {
+        let (trigger, stop) = StopTrigger::new();
+        let (delivery, message) = delivery(vec![Handled::wait("away")]);
+        let settling = delivery.settle(&message, &stop);
+        let stopping = async {
+            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+            trigger.stop();
+        };
+        assert_eq!(tokio::join!(settling, stopping).0, Settled::Stopped);
+    }
+}
