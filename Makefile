@@ -1,6 +1,6 @@
 # `make test` runs all tests. The other targets are its parts, their long forms, and benchmarks.
 
-.PHONY: test check unit mutants sim sim-redis fuzz fuzz-short hostile storms closes chaos e2e web conformance conformance-short doc run tools bench micro bench-check
+.PHONY: test check unit mutants sim sim-redis fuzz fuzz-short hostile storms closes chaos kafka e2e web conformance conformance-short doc run tools bench micro bench-check
 
 test: tools check unit mutants doc web fuzz-short e2e conformance-short
 
@@ -81,6 +81,12 @@ storms:
 # prints a table of what clients received.
 chaos:
 	CHAOS=long cargo test --release --locked -p tidings --test chaos -- --nocapture --test-threads=1
+
+# A million messages through Kafka to a thousand subscribers, on two nodes of which one is killed.
+# Takes some minutes; prints the rate beside that of a bare consumer.
+kafka:
+	cargo build --release --locked --bin tidings
+	KAFKA=long cargo test --release --locked -p tidings --test kafka -- --nocapture
 
 run:
 	cargo run --release --locked

@@ -9,14 +9,20 @@
 
 pub mod message;
 
+pub mod channel_template;
+pub mod debezium;
 pub mod decode;
+pub mod row_event;
 
 pub mod handler;
 
 pub mod backoff;
 pub mod counters;
 pub mod delivery;
+pub mod restart;
 pub mod stop;
+
+pub mod kafka;
 
 pub mod error;
 pub mod limits;
@@ -26,4 +32,5 @@ pub use counters::{ConsumerCounters, ConsumerSnapshot};
 pub use error::ConsumerError;
 pub use handler::{Handled, Handler};
 pub use message::{Body, ConsumedPublication, Message, Origin, RecordOffset};
+pub use restart::ConsumerTask;
 pub use stop::{StopSignal, StopTrigger};

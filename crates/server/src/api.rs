@@ -6,6 +6,7 @@
 
 mod batch;
 mod call;
+mod commands;
 mod error;
 mod keys;
 mod late_timeout;
@@ -46,6 +47,7 @@ use crate::service::Service;
 use crate::service::error::ApiError;
 use crate::telemetry::{RefusalSubject, shown};
 use call::Call;
+pub(crate) use commands::{first_error, run_consumed};
 use error::{MethodFailure, no_method};
 pub(crate) use keys::ApiKeys;
 use late_timeout::timeout_if_late;

@@ -13,6 +13,7 @@ mod certificate;
 mod change;
 mod check;
 mod coerce;
+mod consumers;
 mod contradictions;
 mod danger;
 mod duration;
@@ -49,6 +50,7 @@ use ::engine::rules::Rules;
 use brokers::memory::Ceilings;
 use wire::websocket::decoder::DecoderLimits;
 
+pub use self::consumers::{ConsumerConfig, ConsumerSource};
 pub use crate::client_address::{ForwardedHeader, TrustedProxies};
 use crate::clock::ServerClock;
 pub use crate::listener::{ListenAddress, ListenOn};
@@ -121,6 +123,8 @@ pub struct Config {
     pub subscription_token: Option<TokenSettings>,
     /// Path, keys and error mode of the server API.
     pub api: Api,
+    /// Consumers to run.
+    pub consumers: Vec<ConsumerConfig>,
     /// Path of the liveness check; `None` if disabled.
     pub health: Option<String>,
     /// Path of the metrics; `None` if disabled.

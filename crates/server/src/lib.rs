@@ -27,6 +27,7 @@ mod broker;
 mod cluster;
 
 mod api;
+mod consumers;
 mod demo;
 mod service;
 

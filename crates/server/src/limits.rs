@@ -247,3 +247,6 @@ pub const LOG_ERROR_WAIT: Duration = Duration::from_millis(200);
 
 /// Time to write the queued log lines at the end of the process.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time in which consumers must stop: they finish what has started, and leave their groups.
+pub const CONSUMERS_STOP_TIMEOUT: Duration = Duration::from_secs(10);

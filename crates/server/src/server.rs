@@ -26,6 +26,7 @@ use crate::clock::ServerClock;
 use crate::cluster::members::Members;
 use crate::cluster::node::{Node, Surveys};
 use crate::config::{Config, Engine, Shutdown};
+use crate::consumers::Consumers;
 use crate::demo;
 use crate::limits::throttle::Throttle;
 use crate::limits::{BROKER_END_TIMEOUT, START_PATIENCE};
@@ -34,7 +35,7 @@ use crate::listeners::{Listeners, Serving};
 use crate::service::{Service, ServiceContext};
 use crate::supervision::start::Starting;
 use crate::supervision::supervisor::Supervisor;
-use crate::telemetry::HttpCounts;
+use crate::telemetry::{ConsumerList, HttpCounts};
 use crate::token::{KeyError, Verifier};
 use crate::welcome::Welcome;
 use crate::worker::{Input, WireSettings, WorkerHandle, WorkerParts};
@@ -50,6 +51,7 @@ pub struct Server {
     api_keys: Arc<ApiKeys>,
     serving: Serving,
     tasks: Supervisor,
+    consumers: Consumers,
     shutdown: Shutdown,
 }
 
@@ -108,6 +110,7 @@ impl Server {
             usage,
             revoked,
             faults: tasks.faults(),
+            consumers: ConsumerList::new(config.consumers.iter().map(|one| &*one.name)),
         });
         starting.waits_for("reading the dynamic configuration (sys:config) from the broker");
         let members = join(&config, &node).await?;
@@ -115,6 +118,7 @@ impl Server {
         let service = Arc::new(Service::new(&ServiceContext::of(&members)));
         let (outside, inside) = routes(&config, &node, admission, &service, &api_keys);
         start_tasks(&mut tasks, &members);
+        let consumers = Consumers::start(&mut tasks, &config.consumers, &node.consumers, &service);
         if config.demo {
             let seed = random.next_u64();
             tasks.spawn("demo-ticker", move || demo::run_ticker(service.clone(), clock, seed));
@@ -123,7 +127,8 @@ impl Server {
             tasks.spawn("certificate", move || certificate.clone().follow_files());
         }
         serving.start(outside, inside, &Welcome::of(&config));
-        Ok(Server { node, api_keys, serving, tasks, shutdown: config.shutdown })
+        let shutdown = config.shutdown;
+        Ok(Server { node, api_keys, serving, tasks, consumers, shutdown })
     }
 
     /// Addresses for clients.
@@ -181,8 +186,12 @@ impl Server {
             let threads = tokio::task::spawn_blocking(move || {
                 node.workers.iter().for_each(WorkerHandle::join);
             });
-            let _panicked = threads.await;
-            self.serving.stop().await;
+            let closed = async {
+                let _panicked = threads.await;
+                self.serving.stop().await;
+            };
+            // Other nodes take the partitions over while clients are disconnected.
+            tokio::join!(self.consumers.stop(), closed);
         };
         if tokio::time::timeout(self.shutdown.timeout, drained).await.is_err() {
             warn!("shutdown.timeout is over; remaining connections are cut off");

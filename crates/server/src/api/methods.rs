@@ -3,20 +3,19 @@
 
 use std::sync::Arc;
 
-use engine::broker::{HistoryQuery, Target};
-use engine::claims::SubscriptionGrant;
+use engine::broker::HistoryQuery;
 use serde::Serialize;
 use wire::protocol::{PresenceStats, Publication, StreamPosition};
 
 use super::ApiState;
 use super::call::Call;
+use super::commands;
 use super::error::MethodFailure;
 use super::method::Method;
-use super::request::{self, OneChannel, Publish, SessionFilter, payload, read};
+use super::request::{self, OneChannel, Publish, payload, read};
 use super::response::{self, AnswerGaps};
 use crate::cluster::members::Answers;
 use crate::limits::{API_ANSWER_MAX, API_ITEMS_MAX, API_PUBLISHED_MAX};
-use crate::service::sessions::{ServerSubscription, SessionRefresh};
 
 /// Result of a method as JSON.
 pub(super) type Outcome = Result<String, MethodFailure>;
@@ -102,42 +101,19 @@ impl ApiState {
     }
 
     fn subscribe(&self, call: &Call, params: &[u8]) -> Outcome {
-        let request: request::Subscribe = read(params)?;
-        let subscription = ServerSubscription {
-            channel: request.channel,
-            expire_at: Some(request.expire_at).filter(|at| *at > 0),
-            grant: SubscriptionGrant {
-                info: payload(&request.info, &request.b64info)?,
-                data: payload(&request.data, &request.b64data)?,
-                overrides: request.overrides.unwrap_or_default().into(),
-                expire_at: None,
-            },
-            recover_since: request.recover_since.map(StreamPosition::from),
-        };
-        self.service.sessions.subscribe(&call.caller, target(params)?, subscription)?;
-        Ok(done())
+        commands::subscribe(&self.service, &call.caller, params).map(|()| done())
     }
 
     fn unsubscribe(&self, call: &Call, params: &[u8]) -> Outcome {
-        let OneChannel { channel } = read(params)?;
-        self.service.sessions.unsubscribe(&call.caller, target(params)?, channel)?;
-        Ok(done())
+        commands::unsubscribe(&self.service, &call.caller, params).map(|()| done())
     }
 
     fn disconnect(&self, params: &[u8]) -> Outcome {
-        let request: request::DisconnectCall = read(params)?;
-        let advice = request.disconnect.map(request::DisconnectAdvice::disconnect).transpose()?;
-        self.service.sessions.disconnect(target(params)?, advice);
-        Ok(done())
+        commands::disconnect(&self.service, params).map(|()| done())
     }
 
     fn refresh(&self, params: &[u8]) -> Outcome {
-        let request: request::Refresh = read(params)?;
-        let expire_at = Some(request.expire_at).filter(|at| *at > 0);
-        let info = payload(&request.info, "")?;
-        let refresh = SessionRefresh { info, expire_at, expired: request.expired };
-        self.service.sessions.refresh(target(params)?, refresh);
-        Ok(done())
+        commands::refresh(&self.service, params).map(|()| done())
     }
 
     async fn presence(&self, call: &Call, params: &[u8]) -> Outcome {
@@ -178,8 +154,7 @@ impl ApiState {
     }
 
     async fn history_remove(&self, call: &Call, params: &[u8]) -> Outcome {
-        let OneChannel { channel } = read(params)?;
-        self.service.channels.remove_history(&call.caller, &channel).await?;
+        commands::history_remove(&self.service, &call.caller, params).await?;
         Ok(done())
     }
 
@@ -224,10 +199,4 @@ impl ApiState {
             gaps: AnswerGaps { missing_nodes: missing, truncated: false },
         })
     }
-}
-
-/// The sessions that the parameters of a call select.
-fn target(params: &[u8]) -> Result<Option<Target>, MethodFailure> {
-    let filter: SessionFilter = read(params)?;
-    Ok(filter.target()?)
 }

@@ -19,7 +19,7 @@ use crate::limits::throttle::Throttle;
 use crate::limits::{ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX, NAMES_PER_LOOK, PATTERN_TIMEOUT};
 use crate::pattern::ChannelPattern;
 use crate::supervision::supervisor::TaskFaults;
-use crate::telemetry::{HttpCounts, Totals};
+use crate::telemetry::{ConsumerList, HttpCounts, Totals};
 use crate::worker::{ClientFilter, Input, WorkerHandle};
 
 /// State of this node that the API, the cluster and telemetry share.
@@ -40,6 +40,7 @@ pub(crate) struct Node {
     pub(crate) revoked: Arc<Revoked>,
     /// Tasks and threads that are not running.
     pub(crate) faults: TaskFaults,
+    pub(crate) consumers: ConsumerList,
 }
 
 type Channels = HashMap<Arc<str>, usize>;

@@ -38,7 +38,7 @@ pub(super) enum AbsentRole {
     Ignored,
 }
 
-/// A list whose items have no effect, such as `consumers`.
+/// A list whose items have no effect, such as `proxies`.
 #[derive(Debug)]
 pub(super) struct AbsentList {
     /// Path of the list.
@@ -76,7 +76,6 @@ const TLS_IS_SERVED: &[(&str, &str)] = &[("http_server.tls.enabled", "true")];
 
 /// Lists of which nothing is used.
 pub(super) const ABSENT_LISTS: &[AbsentList] = &[
-    AbsentList { path: "consumers", switch: Some(("enabled", Feature::Consumers)) },
     AbsentList { path: "proxies", switch: None },
     AbsentList { path: "rpc.namespaces", switch: Some(("proxy_enabled", Feature::Rpc)) },
 ];
@@ -208,6 +207,24 @@ pub(super) const ABSENT: &[AbsentSection] = &[
         ignored("insecure_skip_jwks_endpoint_safety_check", "false"),
     ]),
     section(&["channel.without_namespace", "channel.namespaces[]"], OF_NAMESPACES),
+    section(&["consumers[]"], CONSUMERS),
+    section(&["consumers[].redis_stream"], REDIS),
+    section(
+        &[
+            "consumers[].google_pub_sub.publication_data_mode",
+            "consumers[].aws_sqs.publication_data_mode",
+        ],
+        PUBLICATION_ATTRIBUTES,
+    ),
+    section(
+        &[
+            "consumers[].postgresql.tls",
+            "consumers[].nats_jetstream.tls",
+            "consumers[].redis_stream.tls",
+            "consumers[].redis_stream.sentinel_tls",
+        ],
+        TLS,
+    ),
     section(&["rpc"], &[
         switch("without_namespace.proxy_enabled", Feature::Rpc),
         detail("without_namespace.proxy_name", "default"),
@@ -456,4 +473,87 @@ const PROXY: &[AbsentKey] = &[
     detail("grpc.credentials_value", ""),
     detail("grpc.compression", "false"),
     detail("grpc.static_metadata", "{}"),
+];
+
+/// Options of sources of consumers that are not supported.
+const CONSUMERS: &[AbsentKey] = &[
+    detail("kafka.assume_role_arn", ""),
+    detail("kafka.tls.insecure_skip_verify", "false"),
+    detail("kafka.tls.client_ca_pem", ""),
+    detail("postgresql.dsn", ""),
+    detail("postgresql.outbox_table_name", ""),
+    detail("postgresql.num_partitions", "1"),
+    detail("postgresql.partition_select_limit", "100"),
+    detail("postgresql.partition_poll_interval", "300ms"),
+    detail("postgresql.partition_notification_channel", ""),
+    detail("postgresql.partition_notification_dsn", ""),
+    detail("postgresql.use_try_lock", "false"),
+    detail("redis_stream.streams", ""),
+    detail("redis_stream.consumer_group", ""),
+    detail("redis_stream.visibility_timeout", "30s"),
+    detail("redis_stream.num_workers", "1"),
+    detail("redis_stream.payload_value", "payload"),
+    detail("redis_stream.method_value", "method"),
+    detail("redis_stream.publication_data_mode.enabled", "false"),
+    detail("redis_stream.publication_data_mode.channels_value", "centrifugo-channels"),
+    detail(
+        "redis_stream.publication_data_mode.idempotency_key_value",
+        "centrifugo-idempotency-key",
+    ),
+    detail("redis_stream.publication_data_mode.delta_value", "centrifugo-delta"),
+    detail("redis_stream.publication_data_mode.version_value", "centrifugo-version"),
+    detail("redis_stream.publication_data_mode.version_epoch_value", "centrifugo-version-epoch"),
+    detail("redis_stream.publication_data_mode.tags_value_prefix", "centrifugo-tag-"),
+    detail("nats_jetstream.url", "nats://127.0.0.1:4222"),
+    detail("nats_jetstream.credentials_file", ""),
+    detail("nats_jetstream.username", ""),
+    detail("nats_jetstream.password", ""),
+    detail("nats_jetstream.token", ""),
+    detail("nats_jetstream.stream_name", ""),
+    detail("nats_jetstream.use_existing_consumer", "false"),
+    detail("nats_jetstream.subjects", ""),
+    detail("nats_jetstream.durable_consumer_name", ""),
+    detail("nats_jetstream.deliver_policy", "new"),
+    detail("nats_jetstream.max_ack_pending", "100"),
+    detail("nats_jetstream.method_header", "centrifugo-method"),
+    detail("google_pub_sub.project_id", ""),
+    detail("google_pub_sub.subscriptions", ""),
+    detail("google_pub_sub.max_outstanding_messages", "100"),
+    detail("google_pub_sub.max_outstanding_bytes", "1000000"),
+    detail("google_pub_sub.auth_mechanism", ""),
+    detail("google_pub_sub.credentials_file", ""),
+    detail("google_pub_sub.method_attribute", "centrifugo-method"),
+    detail("aws_sqs.queues", ""),
+    detail("aws_sqs.sns_envelope", "false"),
+    detail("aws_sqs.region", ""),
+    detail("aws_sqs.max_number_of_messages", "10"),
+    detail("aws_sqs.wait_time_time", "20s"),
+    detail("aws_sqs.visibility_timeout", "30s"),
+    detail("aws_sqs.max_concurrency", "1"),
+    detail("aws_sqs.credentials_profile", ""),
+    detail("aws_sqs.assume_role_arn", ""),
+    detail("aws_sqs.method_attribute", "centrifugo-method"),
+    detail("aws_sqs.localstack_endpoint", ""),
+    detail("azure_service_bus.connection_string", ""),
+    detail("azure_service_bus.use_azure_identity", "false"),
+    detail("azure_service_bus.fully_qualified_namespace", ""),
+    detail("azure_service_bus.tenant_id", ""),
+    detail("azure_service_bus.client_id", ""),
+    detail("azure_service_bus.client_secret", ""),
+    detail("azure_service_bus.queues", ""),
+    detail("azure_service_bus.use_sessions", "false"),
+    detail("azure_service_bus.max_concurrent_calls", "1"),
+    detail("azure_service_bus.max_receive_messages", "1"),
+    detail("azure_service_bus.method_property", "centrifugo-method"),
+];
+
+/// Publication data mode of sources whose names of headers end in `_attribute` or `_header`.
+const PUBLICATION_ATTRIBUTES: &[AbsentKey] = &[
+    detail("enabled", "false"),
+    detail("channels_attribute", "centrifugo-channels"),
+    detail("idempotency_key_attribute", "centrifugo-idempotency-key"),
+    detail("delta_attribute", "centrifugo-delta"),
+    detail("version_attribute", "centrifugo-version"),
+    detail("version_epoch_attribute", "centrifugo-version-epoch"),
+    detail("tags_attribute_prefix", "centrifugo-tag-"),
 ];

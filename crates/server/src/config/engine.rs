@@ -389,7 +389,8 @@ fn resolve_tls(tls: &RedisTlsSection, mistakes: &mut KeyedMistakes) -> Option<Tl
         .ok()
 }
 
-fn pem<T: OptionValue + Deref<Target = str>>(
+/// Reads an option that contains PEM, if it is set.
+pub(super) fn pem<T: OptionValue + Deref<Target = str>>(
     setting: &Setting<T>,
     mistakes: &mut KeyedMistakes,
 ) -> Option<String> {

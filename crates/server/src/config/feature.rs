@@ -14,8 +14,6 @@ pub(super) enum Feature {
     ClientCertificates,
     /// `client.proxy.connect`.
     ConnectProxy,
-    /// `consumers`.
-    Consumers,
     /// `controller`.
     Controller,
     /// `allowed_delta_types`.
@@ -94,7 +92,6 @@ impl Feature {
             ),
             F::ClientCertificates => ("client certificates", "verify them in a proxy"),
             F::ConnectProxy => ("the connect proxy", "issue connection tokens (client.token)"),
-            F::Consumers => ("consuming from queues", "publish through the server API"),
             F::Controller => ("a controller of its own", "the engine connects the nodes"),
             F::Delta => ("delta compression", "use websocket.compression"),
             F::Graphite => ("export to Graphite", "scrape /metrics (prometheus.enabled)"),

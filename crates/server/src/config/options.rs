@@ -6,11 +6,13 @@
 
 pub(super) mod channel;
 pub(super) mod client;
+pub(super) mod consumers;
 pub(super) mod engine;
 pub(super) mod http;
 
 use std::time::Duration;
 
+use self::consumers::ConsumerSection;
 use channel::ChannelSection;
 use client::ClientSection;
 use engine::{BrokerSection, EngineSection, PresenceManagerSection};
@@ -28,6 +30,7 @@ section! {
         client: ClientSection;
         channel: ChannelSection;
         http_api: ApiSection;
+        consumers: Vec<ConsumerSection>;
         health: HealthSection;
         prometheus: PrometheusSection;
         log: LogSection;

@@ -10,6 +10,7 @@ use super::address;
 use super::api_keys::{self, ApiKey, DEFAULT_NAME};
 use super::ceilings::resolve_ceilings;
 use super::change::{Bounds, Changeable};
+use super::consumers::resolve_consumers;
 use super::contradictions::check_names;
 use super::danger::dangers;
 use super::engine::{resolve_brokers, unused_engines};
@@ -90,6 +91,7 @@ pub(super) fn resolve(
             resolve_token(&options.client, subscription_token, &mut mistakes)
         }),
         api,
+        consumers: resolve_consumers(&options.consumers, &mut mistakes),
         health: options.health.enabled.then(|| options.health.handler_prefix.url_path()),
         metrics: options.prometheus.enabled.then(|| options.prometheus.handler_prefix.url_path()),
         log: resolve_log(&options.log),

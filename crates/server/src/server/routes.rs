@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::demo;
 use crate::listener::{self, Sockets};
 use crate::service::Service;
-use crate::telemetry;
+use crate::telemetry::{self, NodeReport};
 
 /// Routes for clients, and routes for operators and backends.
 pub(super) fn routes(
@@ -98,7 +98,10 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
                 &node.counts,
                 &node.broker,
                 &node.usage,
-                node.uptime_seconds(),
+                &NodeReport {
+                    uptime_seconds: node.uptime_seconds(),
+                    consumers: node.consumers.snapshots(),
+                },
             );
             let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
             (kind, page).into_response()

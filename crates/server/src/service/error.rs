@@ -25,6 +25,12 @@ impl ApiError {
         ApiError { code: 107, message: text.into() }
     }
 
+    /// Whether the same call may succeed later: the broker is not reachable, or overloaded.
+    pub(crate) fn is_transient(&self) -> bool {
+        let transient = [ErrorCode::Internal, ErrorCode::TooManyRequests];
+        transient.iter().any(|code| code.number() == self.code)
+    }
+
     /// The caller's key does not permit the call.
     pub(crate) fn denied(text: String) -> ApiError {
         ApiError { code: ErrorCode::PermissionDenied.number(), message: text.into() }

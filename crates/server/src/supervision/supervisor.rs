@@ -25,7 +25,7 @@ pub(crate) struct Supervisor {
 }
 
 /// The running task of each name.
-type Running = Arc<Mutex<BTreeMap<&'static str, AbortHandle>>>;
+type Running = Arc<Mutex<BTreeMap<Cow<'static, str>, AbortHandle>>>;
 
 /// Reasons for which this node is not ready, by name of the task or thread that is not running.
 #[derive(Clone, Debug, Default)]
@@ -41,14 +41,19 @@ struct AbortOnDrop(AbortHandle);
 impl Supervisor {
     /// Runs the future that `make` returns. Whenever it ends, starts another one after a delay that
     /// doubles up to [`TASK_RESTART_DELAY_MAX`].
-    pub(crate) fn spawn<F>(&mut self, name: &'static str, make: impl Fn() -> F + Send + 'static)
-    where
+    pub(crate) fn spawn<F>(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        make: impl Fn() -> F + Send + 'static,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
+        let name: Cow<'static, str> = name.into();
         let (faults, running) = (self.faults.clone(), self.running.clone());
+        let named = name.clone();
         let start = move || {
             let task = tokio::spawn(make());
-            lock(&running).insert(name, task.abort_handle());
+            lock(&running).insert(named.clone(), task.abort_handle());
             task
         };
         let mut task = start();
@@ -57,12 +62,12 @@ impl Supervisor {
             loop {
                 let _abort = AbortOnDrop(task.abort_handle());
                 let reason = reason(task.await);
-                error!(task = name, %reason, ?delay, "a task has ended and is restarted; this is a bug, please report it");
-                faults.set(name, format!("task {name} has ended ({reason}) and is being restarted"));
+                error!(task = &*name, %reason, ?delay, "a task has ended and is restarted; this is a bug, please report it");
+                faults.set(name.clone(), format!("task {name} has ended ({reason}) and is being restarted"));
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(TASK_RESTART_DELAY_MAX);
                 task = start();
-                faults.clear(name);
+                faults.clear(name.clone());
             }
         });
     }

@@ -3,11 +3,12 @@
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use brokers::memory::Usage;
 use brokers::{BrokerParts, Health};
+use consumers::ConsumerSnapshot;
 use engine::counters::{CommandKind, Counters};
 use engine::rates::Bucket;
 
@@ -83,6 +84,13 @@ pub const METRICS: &[Metric] = &[
     metric("tidings_memory_engine_refused_total", Counter, &[], "Publications and subscriptions that it refused (error 111) because it keeps as much as it may."),
     metric("tidings_api_calls_total", Counter, &["method", "code"], "Calls of the server API, by error code; 0 is success."),
     metric("tidings_api_key_calls_total", Counter, &["key", "method"], "Calls of the server API, by the name of the caller's key."),
+    metric("tidings_consumer_up", Gauge, &["consumer"], "1 while the consumer is connected to its source."),
+    metric("tidings_consumer_processed_total", Counter, &["consumer"], "Messages of the consumer that took effect."),
+    metric("tidings_consumer_retries_total", Counter, &["consumer"], "Attempts to handle a message that had to be repeated, since the broker was away or overloaded."),
+    metric("tidings_consumer_rejected_total", Counter, &["consumer"], "Messages that can never be handled."),
+    metric("tidings_consumer_dead_letters_total", Counter, &["consumer"], "Rejected messages that were stored as dead letters."),
+    metric("tidings_consumer_failures_total", Counter, &["consumer"], "Times that the consumer lost its source, or could not start."),
+    metric("tidings_consumer_lag", Gauge, &["consumer"], "Messages in the source that this node has to handle and has not handled."),
     metric("process_cpu_seconds_total", Counter, &[], "Processor time of the process, user and system."),
     metric("process_open_fds", Gauge, &[], "Open file descriptors."),
     metric("process_max_fds", Gauge, &[], "File descriptors that may be open."),
@@ -137,6 +145,15 @@ impl Totals {
     }
 }
 
+/// What a node reports besides the totals of its workers.
+#[derive(Debug, Default)]
+pub struct NodeReport {
+    /// Time since the server started.
+    pub uptime_seconds: u64,
+    /// Consumers by name.
+    pub consumers: Vec<(Arc<str>, ConsumerSnapshot)>,
+}
+
 /// Renders all metrics in the Prometheus text format.
 #[must_use]
 pub fn render(
@@ -144,8 +161,9 @@ pub fn render(
     http: &HttpCounts,
     broker: &BrokerParts,
     usage: &Usage,
-    uptime_seconds: u64,
+    node: &NodeReport,
 ) -> String {
+    let uptime_seconds = node.uptime_seconds;
     let mut page = Page::default();
     page.labelled("tidings_build_info", &[env!("CARGO_PKG_VERSION")], 1);
     page.plain("tidings_uptime_seconds", uptime_seconds);
@@ -177,6 +195,7 @@ pub fn render(
     for (key, method, count) in http.calls_by_key() {
         page.labelled("tidings_api_key_calls_total", &[&key, method], count);
     }
+    page.consumers(&node.consumers);
     page.process(&Process::read());
     page.text
 }
@@ -239,6 +258,25 @@ impl Page {
         self.plain("tidings_received_bytes_total", totals.traffic.received);
         self.plain("tidings_sent_bytes_total", totals.traffic.sent);
         self.plain("tidings_socket_writes_total", totals.traffic.writes);
+    }
+
+    /// Writes the metrics of the consumers, metric by metric.
+    fn consumers(&mut self, consumers: &[(Arc<str>, ConsumerSnapshot)]) {
+        type Value = fn(&ConsumerSnapshot) -> u64;
+        let values: [(&str, Value); 7] = [
+            ("tidings_consumer_up", |consumer| u64::from(consumer.is_connected)),
+            ("tidings_consumer_processed_total", |consumer| consumer.processed),
+            ("tidings_consumer_retries_total", |consumer| consumer.retries),
+            ("tidings_consumer_rejected_total", |consumer| consumer.rejected),
+            ("tidings_consumer_dead_letters_total", |consumer| consumer.dead_letters),
+            ("tidings_consumer_failures_total", |consumer| consumer.failures),
+            ("tidings_consumer_lag", |consumer| consumer.lag),
+        ];
+        for (metric, value) in values {
+            for (name, consumer) in consumers {
+                self.labelled(metric, &[name], value(consumer));
+            }
+        }
     }
 
     /// Writes the metrics of the process.
@@ -310,7 +348,10 @@ mod tests {
             &http,
             &BrokerParts::of(std::sync::Arc::new(broker)),
             &Usage::new(Ceilings::default()),
-            1,
+            &NodeReport {
+                uptime_seconds: 1,
+                consumers: vec![("orders".into(), ConsumerSnapshot::default())],
+            },
         );
         let seen: Vec<&str> = page
             .lines()

@@ -14,8 +14,8 @@ fn names_in_lists_are_case_insensitive() {
     assert_eq!(config.rules.channels.namespaces["chat"].history_size, 5);
     assert_eq!(config.api.keys.len(), 1);
     assert!(!warnings.iter().any(|warning| warning.kind == WarningKind::UnknownKey));
-    let switched_on = refused(r#"{"consumers": [{"Name": "x", "Enabled": true}]}"#);
-    assert!(switched_on.contains("consumers[0].enabled"), "{switched_on}");
+    let switched_on = refused(r#"{"consumers": [{"Name": "xx", "Enabled": true}]}"#);
+    assert!(switched_on.contains("consumers[0].type"), "{switched_on}");
 }
 
 #[test]

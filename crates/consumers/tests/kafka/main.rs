@@ -1,0 +1,6 @@
+//! Consumers of a real Kafka broker.
+
+mod broker;
+mod cases;
+mod recorder;
+mod security;

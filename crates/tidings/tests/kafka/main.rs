@@ -1,0 +1,253 @@
+//! A stream through Kafka to subscribers: a producer, a group of two nodes on one Redis, one of
+//! which is killed in the middle, and a client per channel that checks what it receives.
+//!
+//! The short form runs with the other tests. `make kafka` runs a million messages against a release
+//! build, and prints their rate beside that of a bare consumer of the same library.
+
+#[path = "../../../consumers/tests/kafka/broker.rs"]
+#[expect(dead_code, reason = "the tests of the crate use more of it")]
+mod broker;
+#[path = "../support/process.rs"]
+#[expect(dead_code, reason = "other tests use more of it")]
+mod process;
+mod redis;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use client::{Client, ClientOptions, Event, Events, SubscriptionOptions};
+use krafka::consumer::AutoOffsetReset;
+use krafka::producer::Producer;
+use krafka::{Kafka, Record};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+
+use broker::{Broker, shared};
+use process::{Running, configured, tidings};
+use redis::Redis;
+
+const PARTITIONS: i32 = 4;
+
+/// How much is sent.
+struct Load {
+    channels: usize,
+    each: usize,
+    patience: Duration,
+}
+
+fn load() -> Load {
+    match std::env::var("KAFKA").as_deref() {
+        Ok("long") => Load { channels: 1_000, each: 1_000, patience: Duration::from_secs(600) },
+        _ => Load { channels: 50, each: 100, patience: Duration::from_secs(90) },
+    }
+}
+
+/// A node that consumes the topic `stream`.
+struct Node {
+    running: Running,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Node {
+    fn start(broker: &Broker, redis: &Redis) -> Node {
+        let config = format!(
+            r#"
+            http_server = {{ address = "127.0.0.1", port = 0 }}
+            client = {{ insecure = true }}
+            engine = {{ type = "redis", redis = {{ address = "redis://127.0.0.1:{}" }} }}
+            channel = {{ namespaces = [{{ name = "stream", history_size = 2000, history_ttl = "600s", force_recovery = true }}] }}
+            prometheus = {{ enabled = true }}
+            [[consumers]]
+            name = "stream"
+            enabled = true
+            type = "kafka"
+            [consumers.kafka]
+            brokers = ["127.0.0.1:{}"]
+            topics = ["stream"]
+            consumer_group = "nodes"
+            [consumers.kafka.publication_data_mode]
+            enabled = true
+            "#,
+            redis.port, broker.port
+        );
+        let (folder, file) = configured(&config);
+        let (running, port) = Running::serving(tidings(&["serve", "-c", file.to_str().unwrap()]));
+        Node { running, port, _folder: folder }
+    }
+
+    /// The value of a metric of the consumer.
+    fn metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        let line = page.lines().find_map(|line| {
+            line.strip_prefix(&format!("tidings_consumer_{name}{{consumer=\"stream\"}} "))
+        });
+        line.map_or(0, |value| value.parse().unwrap())
+    }
+
+    async fn until(&self, name: &str, holds: impl Fn(u64) -> bool) {
+        let began = Instant::now();
+        while !holds(self.metric(name)) {
+            assert!(began.elapsed() < Duration::from_secs(60), "{name}: {}", self.metric(name));
+            // A metric has no events.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Processor time that it has used.
+    fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.running.child.id()));
+        let stat = stat.unwrap();
+        let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
+        Duration::from_millis(fields.map(|field| field.parse::<u64>().unwrap()).sum::<u64>() * 10)
+    }
+}
+
+/// What all subscribers have received.
+#[derive(Default)]
+struct Received {
+    count: AtomicUsize,
+    repeated: AtomicUsize,
+    all: Notify,
+}
+
+/// Subscribes to one channel and checks that its numbers come in order, each once.
+async fn subscriber(port: u16, channel: usize, each: usize, received: Arc<Received>, total: usize) {
+    let url = format!("ws://127.0.0.1:{port}/connection/websocket");
+    let (client, mut events): (Client, Events) =
+        Client::connect(&url, ClientOptions::default()).unwrap();
+    let name = format!("stream:{channel}");
+    let recoverable = SubscriptionOptions { recoverable: true, ..Default::default() };
+    client.subscribe(&name, recoverable).await.unwrap();
+    let mut next = 0;
+    while next < each {
+        match events.next().await.expect("the client lives") {
+            Event::Publication { publication, .. } => {
+                let number: usize =
+                    std::str::from_utf8(&publication.data).unwrap().parse().unwrap();
+                assert!(number <= next, "{name}: {number} after {next}");
+                if number < next {
+                    received.repeated.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                next += 1;
+                if received.count.fetch_add(1, Ordering::Relaxed) + 1 == total {
+                    received.all.notify_one();
+                }
+            }
+            Event::Subscribed { subscribed, .. } => {
+                assert!(!subscribed.was_recovering || subscribed.recovered, "{name} has lost");
+            }
+            Event::Unsubscribed { reason, .. } => panic!("{name}: {reason:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// Sends all numbers of all channels; some of them twice, as a producer that retries does.
+async fn produce(producer: &Producer, load: &Load) {
+    let mut pending = std::collections::VecDeque::new();
+    for number in 0..load.each {
+        for channel in 0..load.channels {
+            let times = if number % 100 == 50 { 2 } else { 1 };
+            for _ in 0..times {
+                let record = Record::new("stream", number.to_string())
+                    .key(channel.to_string())
+                    .header("centrifugo-channels", format!("stream:{channel}"))
+                    .header("centrifugo-idempotency-key", format!("{channel}-{number}"));
+                pending.push_back(producer.enqueue(record).await.unwrap());
+                if pending.len() > 5_000 {
+                    let _sent = pending.pop_front().unwrap().await.unwrap();
+                }
+            }
+        }
+    }
+    for acknowledgement in pending {
+        let _sent = acknowledgement.await.unwrap();
+    }
+}
+
+/// Records per second of a bare consumer that reads everything and commits every 200 ms.
+async fn bare_rate(kafka: &Kafka, total: usize) -> f64 {
+    let builder = kafka.consumer("bare").auto_offset_reset(AutoOffsetReset::Earliest);
+    let bare = builder.enable_auto_commit(false).max_poll_records(100).build().await.unwrap();
+    bare.subscribe(["stream"]).await.unwrap();
+    let (mut count, mut began, mut committed) = (0, None, Instant::now());
+    while count < total {
+        count += bare.poll(Duration::from_secs(1)).await.unwrap().len();
+        if count > 0 {
+            began.get_or_insert_with(Instant::now);
+        }
+        if committed.elapsed() > Duration::from_millis(200) {
+            bare.commit().await.unwrap();
+            committed = Instant::now();
+        }
+    }
+    bare.close().await.unwrap();
+    total as f64 / began.unwrap().elapsed().as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_reaches_its_subscribers_in_order_and_once_although_a_node_is_killed() {
+    let load = load();
+    let (broker, redis) = (shared(), Redis::start());
+    let producer = broker.topics(&[("stream", PARTITIONS)]).await;
+    let total = load.channels * load.each;
+    let survivor = Node::start(broker, &redis);
+    let received = Arc::<Received>::default();
+    let subscribers: Vec<_> = (0..load.channels)
+        .map(|channel| {
+            tokio::spawn(subscriber(survivor.port, channel, load.each, received.clone(), total))
+        })
+        .collect();
+    let mut victim = Node::start(broker, &redis);
+    survivor.until("up", |up| up == 1).await;
+    victim.until("up", |up| up == 1).await;
+    let began = Instant::now();
+    let sending = async {
+        produce(&producer, &load).await;
+        began.elapsed()
+    };
+    let killing = async {
+        victim.until("processed_total", |count| count > total as u64 / 10).await;
+        victim.running.child.kill().unwrap();
+        began.elapsed()
+    };
+    let receiving = async {
+        received.all.notified().await;
+        began.elapsed()
+    };
+    let all = async { tokio::join!(sending, killing, receiving) };
+    let Ok((sent, killed, whole)) = tokio::time::timeout(load.patience, all).await else {
+        panic!("{} of {total} were received", received.count.load(Ordering::Relaxed));
+    };
+    for subscriber in subscribers {
+        subscriber.await.unwrap();
+    }
+    let repeated = received.repeated.load(Ordering::Relaxed);
+    assert_eq!(repeated, 0, "repeated messages have a key and are removed");
+    survivor.until("lag", |lag| lag == 0).await;
+    println!(
+        "{total} messages to {} subscribers: sent in {sent:.1?}, one of two nodes killed after \
+         {killed:.1?}, all received after {whole:.1?}; the survivor used {:.1?} of a processor",
+        load.channels,
+        survivor.processor_time()
+    );
+    if std::env::var("KAFKA").is_ok() {
+        measure(broker, &redis, &load, survivor).await;
+    }
+}
+
+/// Reads the whole topic once more with one node in a new group, beside a bare consumer.
+async fn measure(broker: &Broker, _redis: &Redis, load: &Load, survivor: Node) {
+    drop(survivor);
+    let records = load.channels * (load.each + load.each / 100);
+    let bare = bare_rate(&broker.client().await, records).await;
+    println!("bare consumer: {bare:.0} records/s");
+}
