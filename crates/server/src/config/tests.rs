@@ -8,6 +8,7 @@ use super::*;
 
 mod api_keys;
 mod compatible;
+mod consumers;
 pub(super) mod declarations;
 mod environment;
 mod forms;

@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{Client, ClientOptions, Event, Events, SubscriptionOptions};
+use krafka::Record;
 use krafka::consumer::AutoOffsetReset;
 use krafka::producer::Producer;
-use krafka::{Kafka, Record};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -53,12 +53,13 @@ struct Node {
 }
 
 impl Node {
-    fn start(broker: &Broker, redis: &Redis) -> Node {
+    /// A member of this group with this engine.
+    fn start(broker: &Broker, engine: &str, group: &str) -> Node {
         let config = format!(
             r#"
             http_server = {{ address = "127.0.0.1", port = 0 }}
             client = {{ insecure = true }}
-            engine = {{ type = "redis", redis = {{ address = "redis://127.0.0.1:{}" }} }}
+            engine = {engine}
             channel = {{ namespaces = [{{ name = "stream", history_size = 2000, history_ttl = "600s", force_recovery = true }}] }}
             prometheus = {{ enabled = true }}
             [[consumers]]
@@ -66,13 +67,13 @@ impl Node {
             enabled = true
             type = "kafka"
             [consumers.kafka]
-            brokers = ["127.0.0.1:{}"]
+            brokers = ["127.0.0.1:{port}"]
             topics = ["stream"]
-            consumer_group = "nodes"
+            consumer_group = "{group}"
             [consumers.kafka.publication_data_mode]
             enabled = true
             "#,
-            redis.port, broker.port
+            port = broker.port
         );
         let (folder, file) = configured(&config);
         let (running, port) = Running::serving(tidings(&["serve", "-c", file.to_str().unwrap()]));
@@ -94,19 +95,22 @@ impl Node {
     async fn until(&self, name: &str, holds: impl Fn(u64) -> bool) {
         let began = Instant::now();
         while !holds(self.metric(name)) {
-            assert!(began.elapsed() < Duration::from_secs(60), "{name}: {}", self.metric(name));
+            assert!(began.elapsed() < Duration::from_secs(300), "{name}: {}", self.metric(name));
             // A metric has no events.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Processor time that it has used.
     fn processor_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.running.child.id()));
-        let stat = stat.unwrap();
-        let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
-        Duration::from_millis(fields.map(|field| field.parse::<u64>().unwrap()).sum::<u64>() * 10)
+        processor_time(&self.running.child.id().to_string())
     }
+}
+
+/// Processor time that a process has used.
+fn processor_time(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
+    Duration::from_millis(fields.map(|field| field.parse::<u64>().unwrap()).sum::<u64>() * 10)
 }
 
 /// What all subscribers have received.
@@ -173,24 +177,36 @@ async fn produce(producer: &Producer, load: &Load) {
     }
 }
 
-/// Records per second of a bare consumer that reads everything and commits every 200 ms.
-async fn bare_rate(kafka: &Kafka, total: usize) -> f64 {
+/// Prints what a bare consumer of the library needs to read and commit everything, and what a node
+/// needs, alone and without subscribers.
+async fn compare(broker: &Broker, records: usize) {
+    let kafka = broker.client().await;
     let builder = kafka.consumer("bare").auto_offset_reset(AutoOffsetReset::Earliest);
     let bare = builder.enable_auto_commit(false).max_poll_records(100).build().await.unwrap();
     bare.subscribe(["stream"]).await.unwrap();
-    let (mut count, mut began, mut committed) = (0, None, Instant::now());
-    while count < total {
+    let (mut count, mut committed) = (0, Instant::now());
+    let (began, used) = (Instant::now(), processor_time("self"));
+    while count < records {
         count += bare.poll(Duration::from_secs(1)).await.unwrap().len();
-        if count > 0 {
-            began.get_or_insert_with(Instant::now);
-        }
         if committed.elapsed() > Duration::from_millis(200) {
             bare.commit().await.unwrap();
             committed = Instant::now();
         }
     }
+    report("bare consumer", records, began.elapsed(), processor_time("self") - used);
     bare.close().await.unwrap();
-    total as f64 / began.unwrap().elapsed().as_secs_f64()
+    let node = Node::start(broker, "{ type = \"memory\" }", "alone");
+    let (began, used) = (Instant::now(), node.processor_time());
+    node.until("processed_total", |count| count >= records as u64).await;
+    report("one node in memory", records, began.elapsed(), node.processor_time() - used);
+}
+
+fn report(name: &str, records: usize, time: Duration, processor: Duration) {
+    let per = |time: Duration| records as f64 / time.as_secs_f64() / 1_000.0;
+    let (rate, rate_per_core) = (per(time), per(processor));
+    println!(
+        "{name}: {rate:.0} thousand records/s, {rate_per_core:.0} thousand per second of processor"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,14 +215,17 @@ async fn a_stream_reaches_its_subscribers_in_order_and_once_although_a_node_is_k
     let (broker, redis) = (shared(), Redis::start());
     let producer = broker.topics(&[("stream", PARTITIONS)]).await;
     let total = load.channels * load.each;
-    let survivor = Node::start(broker, &redis);
+    let port = redis.port;
+    let engine =
+        format!("{{ type = \"redis\", redis = {{ address = \"redis://127.0.0.1:{port}\" }} }}");
+    let survivor = Node::start(broker, &engine, "nodes");
     let received = Arc::<Received>::default();
     let subscribers: Vec<_> = (0..load.channels)
         .map(|channel| {
             tokio::spawn(subscriber(survivor.port, channel, load.each, received.clone(), total))
         })
         .collect();
-    let mut victim = Node::start(broker, &redis);
+    let mut victim = Node::start(broker, &engine, "nodes");
     survivor.until("up", |up| up == 1).await;
     victim.until("up", |up| up == 1).await;
     let began = Instant::now();
@@ -240,14 +259,7 @@ async fn a_stream_reaches_its_subscribers_in_order_and_once_although_a_node_is_k
         survivor.processor_time()
     );
     if std::env::var("KAFKA").is_ok() {
-        measure(broker, &redis, &load, survivor).await;
+        drop(survivor);
+        compare(broker, load.channels * (load.each + load.each / 100)).await;
     }
-}
-
-/// Reads the whole topic once more with one node in a new group, beside a bare consumer.
-async fn measure(broker: &Broker, _redis: &Redis, load: &Load, survivor: Node) {
-    drop(survivor);
-    let records = load.channels * (load.each + load.each / 100);
-    let bare = bare_rate(&broker.client().await, records).await;
-    println!("bare consumer: {bare:.0} records/s");
 }
