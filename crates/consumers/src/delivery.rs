@@ -4,8 +4,10 @@
 //! effect, or the consumer stops. A consumer acknowledges nothing before.
 
 use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tracing::{info, warn};
 
 use crate::backoff::Backoff;
@@ -59,7 +61,7 @@ impl<H: Handler> Delivery<H> {
         let mut backoff = Backoff::new(RETRY_DELAY, RETRY_DELAY_MAX);
         let mut attempts = 0_u64;
         loop {
-            match self.handler.handle(message).await {
+            match self.handle(message).await {
                 Handled::Done => {
                     self.counters.count_processed();
                     if attempts > 0 {
@@ -84,6 +86,16 @@ impl<H: Handler> Delivery<H> {
                         return Settled::Stopped;
                     }
                 }
+            }
+        }
+    }
+
+    /// A panic costs one message.
+    async fn handle(&self, message: &Message) -> Handled {
+        match AssertUnwindSafe(self.handler.handle(message)).catch_unwind().await {
+            Ok(handled) => handled,
+            Err(_) => {
+                Handled::rejected("handling it has panicked; this is a bug, please report it")
             }
         }
     }
@@ -154,6 +166,21 @@ mod tests {
         let Settled::Rejected { reason } = delivery.settle(&message, &stop).await else { panic!() };
         assert_eq!(reason.len(), 1_000);
         assert_eq!(delivery.counters().snapshot().rejected, 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_message() {
+        struct Panicking;
+        impl Handler for Panicking {
+            async fn handle(&self, _: &Message) -> Handled {
+                panic!("index out of range")
+            }
+        }
+        let (_trigger, stop) = StopTrigger::new();
+        let (_, message) = delivery(vec![Handled::Done]);
+        let delivery = Delivery::new(Arc::new(Panicking), Arc::default());
+        let Settled::Rejected { reason } = delivery.settle(&message, &stop).await else { panic!() };
+        assert!(reason.contains("panicked"), "{reason}");
     }
 
     #[tokio::test(start_paused = true)]

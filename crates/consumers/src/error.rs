@@ -25,6 +25,9 @@ pub enum ConsumerError {
         /// Kind and name of what is missing.
         missing: String,
     },
+    /// A task of the consumer has panicked.
+    #[error("a task of the consumer has ended; this is a bug, please report it")]
+    TaskEnded,
     /// The settings cannot work.
     #[error("the settings cannot be used: {reason}")]
     Settings {

@@ -77,8 +77,7 @@ async fn poll_all<H: Handler>(
             Err(error) => return Err(failure(settings, &error)),
         }
         if assignment.has_failed() {
-            let reason = "the task of a partition has ended; this is a bug".to_owned();
-            return Err(ConsumerError::Settings { reason });
+            return Err(ConsumerError::TaskEnded);
         }
         assignment.resume(consumer).await;
         if committed.elapsed() >= KAFKA_COMMIT_INTERVAL {

@@ -107,3 +107,16 @@ impl fmt::Debug for KafkaTls {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_not_printed() {
+        let (user, password) = ("alice".to_owned(), "hidden".to_owned());
+        let sasl = KafkaSasl { mechanism: KafkaSaslMechanism::Plain, user, password };
+        let tls = KafkaTls { key_pem: "hidden".to_owned(), ..KafkaTls::default() };
+        assert!(!format!("{sasl:?} {tls:?}").contains("hidden"));
+    }
+}

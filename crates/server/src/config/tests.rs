@@ -238,9 +238,9 @@ fn details_of_an_unsupported_feature_have_no_effect_while_it_is_off() {
           admin.enabled (line 5): the admin page is not supported yet; switch it off (use the server API and the metrics)
           channel.without_namespace.subscribe_proxy_enabled (line 11): the subscribe proxy is not supported yet; switch it off (issue subscription tokens)
           client.proxy.connect.enabled (line 4): the connect proxy is not supported yet; switch it off (issue connection tokens (client.token))
-          consumers[0].enabled (line 7): consuming from queues is not supported yet; switch it off (publish through the server API)
           rpc.without_namespace.proxy_enabled (line 10): calling a backend through RPC is not supported yet; switch it off (let clients call the backend by HTTP)
-          broker.type (line 6): postgres: a broker of this type beside the engine is not supported yet; switch it off (engine.type = "redis" carries publications and presence)"#]].assert_eq(&mistakes.to_string());
+          broker.type (line 6): postgres: a broker of this type beside the engine is not supported yet; switch it off (engine.type = "redis" carries publications and presence)
+          consumers[0].type (line 7): aws_sqs: consumers of this type are not supported yet; switch it off (publish through the server API)"#]].assert_eq(&mistakes.to_string());
 }
 
 #[test]

@@ -303,7 +303,7 @@ fn a_value_where_a_section_belongs_is_reported_and_the_reverse() {
           client.allowed_origins (line 8): expected a list of texts, not a section with keys of its own
           client.ping_interval (line 8): expected a time such as "10s", "1m30s" or "250ms", not a section with keys of its own
           client.token (line 8): is a section; did you mean client.token.hmac_secret_key?
-          consumers (line 10): expected a list of items with a name each
+          consumers (line 10): expected a list of consumers with a name each, such as [{"name": "orders"}]
           engine (line 2): is a section; did you mean engine.type?
           health (line 3): is a section; did you mean health.enabled?
           http_api (line 7): is a section; did you mean http_api.key?

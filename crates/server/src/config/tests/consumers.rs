@@ -52,5 +52,18 @@ fn mistakes_of_consumers_name_their_keys() {
         {"name": "wrong", "enabled": true, "type": "rabbitmq"}
     ]}"#;
     let mistakes = load_text(".json", text).unwrap_err();
-    expect![[r""]].assert_eq(&mistakes.to_string());
+    expect![[r#"
+        12 mistakes in the configuration:
+          consumers[5].type (line 10): expected one of "", "kafka", "postgresql", "nats_jetstream", "redis_stream", "google_pub_sub", "aws_sqs", "azure_service_bus", not "rabbitmq"
+          consumers[0].name (line 2): expected at least two letters, digits or underscores, not "a"
+          consumers[2].name (line 3): "same" is used twice: rename one of the consumers
+          consumers[2].type (line 3): is needed, such as "kafka"
+          consumers[3].kafka.consumer_group (line 4): is needed: nodes of one group share the topics
+          consumers[3].kafka.dead_letter_topic (line 5): is one of the topics: dead letters would be consumed again
+          consumers[3].kafka.sasl_mechanism (line 6): aws-msk-iam is not supported yet: use scram-sha-512, which MSK has too
+          consumers[3].kafka.tls.key_pem (line 4): cert_pem and key_pem belong together: set both, or none
+          consumers[3].kafka.tls.cert_pem (line 6): cannot be read from nowhere.pem: No such file or directory (os error 2)
+          consumers[3].kafka.change_events.enabled (line 8): excludes publication_data_mode: a record has one form
+          consumers[3].kafka.change_events.channel (line 8): has a brace without its other half; write {{ for the character itself
+          consumers[4].type (line 9): aws_sqs: consumers of this type are not supported yet; switch it off (publish through the server API)"#]].assert_eq(&mistakes.to_string());
 }
