@@ -19,6 +19,12 @@ impl ListItem for ConsumerSection {
     const EXPECTED_LIST: &'static str =
         "a list of consumers with a name each, such as [{\"name\": \"orders\"}]";
     const EXPECTED_ITEM: &'static str = "a consumer with a name and options";
+    const EXAMPLE: &'static str =
+        "Messages of topics of Kafka are commands of the server API; see docs/consumers.md.
+name = \"orders\"
+enabled = false
+type = \"kafka\"
+kafka = { brokers = [\"kafka:9092\"], topics = [\"orders\"], consumer_group = \"push\" }";
 }
 
 /// Where the messages of a consumer come from.
