@@ -5,17 +5,17 @@ use std::time::Duration;
 
 /// Delays between attempts.
 #[derive(Clone, Debug)]
-pub struct Backoff {
+pub struct RetryBackoff {
     first: Duration,
     longest: Duration,
     next: Duration,
 }
 
-impl Backoff {
+impl RetryBackoff {
     /// Delays that begin with `first` and double up to `longest`.
     #[must_use]
-    pub const fn new(first: Duration, longest: Duration) -> Backoff {
-        Backoff { first, longest, next: first }
+    pub const fn new(first: Duration, longest: Duration) -> RetryBackoff {
+        RetryBackoff { first, longest, next: first }
     }
 
     /// The delay before the next attempt: between half of the step and the whole step.
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn delays_double_up_to_the_maximum_and_begin_again() {
         let ms = Duration::from_millis;
-        let mut backoff = Backoff::new(ms(100), ms(350));
+        let mut backoff = RetryBackoff::new(ms(100), ms(350));
         for step in [100, 200, 350, 350] {
             let delay = backoff.next_delay();
             assert!(delay >= ms(step) / 2 && delay <= ms(step), "{delay:?} of {step} ms");

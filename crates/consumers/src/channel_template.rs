@@ -25,7 +25,7 @@ enum Part {
     Database,
     Schema,
     Table,
-    Operation,
+    RowOperation,
     Column(Box<str>),
 }
 
@@ -114,7 +114,7 @@ fn part(name: &str) -> Result<Part, TemplateError> {
         "database" => Part::Database,
         "schema" => Part::Schema,
         "table" => Part::Table,
-        "operation" => Part::Operation,
+        "operation" => Part::RowOperation,
         name => match name.strip_prefix("row.").unwrap_or(name) {
             "" => return Err(TemplateError::Nameless),
             column => Part::Column(column.into()),
@@ -188,7 +188,7 @@ impl ChannelTemplate {
                 Part::Database => encode(&mut channel, event.database.as_deref().unwrap_or("")),
                 Part::Schema => encode(&mut channel, &event.schema),
                 Part::Table => encode(&mut channel, &event.table),
-                Part::Operation => channel.push_str(event.operation.name()),
+                Part::RowOperation => channel.push_str(event.operation.name()),
                 Part::Column(name) => {
                     let value = column(name).ok_or_else(|| ChannelFault::Missing(name.clone()))?;
                     encode(&mut channel, &scalar(name, value)?);
@@ -235,7 +235,7 @@ fn encode(channel: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row_event::Operation;
+    use crate::row_event::RowOperation;
 
     fn row(columns: &[(&str, &str)]) -> Row {
         let column = |(name, json): &(&str, &str)| {
@@ -246,7 +246,7 @@ mod tests {
 
     fn event(new: Option<Row>, old: Option<Row>) -> RowEvent {
         RowEvent {
-            operation: Operation::Update,
+            operation: RowOperation::Update,
             database: None,
             schema: "public".into(),
             table: "orders".into(),

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::channel_template::ChannelTemplate;
 use crate::decode::Undecodable;
 use crate::message::ConsumedPublication;
-use crate::row_event::{Operation, Row, RowEvent};
+use crate::row_event::{Row, RowEvent, RowOperation};
 
 /// How events become publications.
 #[derive(Clone, Debug)]
@@ -61,11 +61,11 @@ pub fn decode(value: &[u8]) -> Result<Option<RowEvent>, Undecodable> {
     }
     let op = envelope.op.ok_or("the record is no event of Debezium: it has no \"op\"")?;
     let operation = match &*op {
-        "c" => Operation::Insert,
-        "u" => Operation::Update,
-        "d" => Operation::Delete,
-        "r" => Operation::Read,
-        "t" => Operation::Truncate,
+        "c" => RowOperation::Insert,
+        "u" => RowOperation::Update,
+        "d" => RowOperation::Delete,
+        "r" => RowOperation::Read,
+        "t" => RowOperation::Truncate,
         "m" => return Ok(None),
         op => {
             let shown: String = op.chars().take(20).flat_map(char::escape_debug).collect();

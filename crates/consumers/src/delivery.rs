@@ -10,12 +10,12 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use tracing::{info, warn};
 
-use crate::backoff::Backoff;
+use crate::backoff::RetryBackoff;
 use crate::counters::ConsumerCounters;
 use crate::handler::{Handled, Handler};
 use crate::limits::{REASON_MAX, RETRY_DELAY, RETRY_DELAY_MAX};
 use crate::log_rate::LogRate;
-use crate::message::{Message, Origin};
+use crate::message::{ConsumedMessage, MessageOrigin};
 use crate::stop::StopSignal;
 
 /// Delivers the messages of one consumer.
@@ -57,8 +57,8 @@ impl<H: Handler> Delivery<H> {
 
     /// Delivers a message, again after a delay while the handler asks to wait, until `stop`. May be
     /// dropped.
-    pub async fn settle(&self, message: &Message, stop: &StopSignal) -> Settled {
-        let mut backoff = Backoff::new(RETRY_DELAY, RETRY_DELAY_MAX);
+    pub async fn settle(&self, message: &ConsumedMessage, stop: &StopSignal) -> Settled {
+        let mut backoff = RetryBackoff::new(RETRY_DELAY, RETRY_DELAY_MAX);
         let mut attempts = 0_u64;
         loop {
             match self.handle(message).await {
@@ -91,7 +91,7 @@ impl<H: Handler> Delivery<H> {
     }
 
     /// A panic costs one message.
-    async fn handle(&self, message: &Message) -> Handled {
+    async fn handle(&self, message: &ConsumedMessage) -> Handled {
         match AssertUnwindSafe(self.handler.handle(message)).catch_unwind().await {
             Ok(handled) => handled,
             Err(_) => {
@@ -101,7 +101,7 @@ impl<H: Handler> Delivery<H> {
     }
 
     /// Counts and logs a message that can never be handled, such as one that cannot be decoded.
-    pub fn reject(&self, origin: &Origin, reason: Cow<'static, str>) -> Settled {
+    pub fn reject(&self, origin: &MessageOrigin, reason: Cow<'static, str>) -> Settled {
         self.counters.count_rejected();
         let mut reason = reason.into_owned();
         reason.truncate(reason.floor_char_boundary(REASON_MAX));
@@ -128,7 +128,7 @@ mod tests {
     struct Scripted(Mutex<Vec<Handled>>);
 
     impl Handler for Scripted {
-        async fn handle(&self, _: &Message) -> Handled {
+        async fn handle(&self, _: &ConsumedMessage) -> Handled {
             let mut results = self.0.lock().unwrap();
             match results.len() {
                 1 => results[0].clone(),
@@ -137,16 +137,16 @@ mod tests {
         }
     }
 
-    fn delivery(results: Vec<Handled>) -> (Delivery<Scripted>, Message) {
+    fn delivery(results: Vec<Handled>) -> (Delivery<Scripted>, ConsumedMessage) {
         let handler = Arc::new(Scripted(Mutex::new(results)));
-        let origin = Origin {
+        let origin = MessageOrigin {
             consumer: "orders".into(),
             source: "events".into(),
             partition: Some(0),
             offset: RecordOffset::Number(7),
         };
         let body = Body::Command { method: "publish".into(), payload: "{}".into() };
-        (Delivery::new(handler, Arc::default()), Message { origin, body })
+        (Delivery::new(handler, Arc::default()), ConsumedMessage { origin, body })
     }
 
     #[tokio::test(start_paused = true)]
@@ -172,7 +172,7 @@ mod tests {
     async fn a_panic_costs_one_message() {
         struct Panicking;
         impl Handler for Panicking {
-            async fn handle(&self, _: &Message) -> Handled {
+            async fn handle(&self, _: &ConsumedMessage) -> Handled {
                 panic!("index out of range")
             }
         }

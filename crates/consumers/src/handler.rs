@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::message::Message;
+use crate::message::ConsumedMessage;
 
 /// Handles the messages of consumers.
 pub trait Handler: Send + Sync + 'static {
     /// Handles a message. It may be called again with the same message: after
     /// [`Handled::Wait`], and after the process or its connection has failed.
-    fn handle(&self, message: &Message) -> impl Future<Output = Handled> + Send;
+    fn handle(&self, message: &ConsumedMessage) -> impl Future<Output = Handled> + Send;
 }
 
 /// The result of handling a message.

@@ -31,6 +31,6 @@ mod log_rate;
 pub use counters::{ConsumerCounters, ConsumerSnapshot};
 pub use error::ConsumerError;
 pub use handler::{Handled, Handler};
-pub use message::{Body, ConsumedPublication, Message, Origin, RecordOffset};
+pub use message::{Body, ConsumedMessage, ConsumedPublication, MessageOrigin, RecordOffset};
 pub use restart::ConsumerTask;
 pub use stop::{StopSignal, StopTrigger};

@@ -8,16 +8,16 @@ use bytes::Bytes;
 
 /// One message of a source.
 #[derive(Clone, Debug)]
-pub struct Message {
+pub struct ConsumedMessage {
     /// Where the message comes from.
-    pub origin: Origin,
+    pub origin: MessageOrigin,
     /// What the message asks for.
     pub body: Body,
 }
 
 /// Where a message comes from. Its text stands in logs.
 #[derive(Clone, Debug)]
-pub struct Origin {
+pub struct MessageOrigin {
     /// Name of the consumer.
     pub consumer: Arc<str>,
     /// Topic, table, stream or slot.
@@ -82,7 +82,7 @@ impl fmt::Display for RecordOffset {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for MessageOrigin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.source)?;
         if let Some(partition) = self.partition {
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn an_origin_names_source_partition_and_offset() {
-        let origin = |partition, offset| Origin {
+        let origin = |partition, offset| MessageOrigin {
             consumer: "orders".into(),
             source: "events".into(),
             partition,

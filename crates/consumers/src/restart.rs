@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::backoff::Backoff;
+use crate::backoff::RetryBackoff;
 use crate::counters::ConsumerCounters;
 use crate::error::ConsumerError;
 use crate::limits::{RESTART_DELAY, RESTART_DELAY_MAX};
@@ -25,14 +25,14 @@ pub struct ConsumerTask {
     pub stop: StopSignal,
 }
 
-/// Calls `attempt` until the consumer is told to stop. An attempt returns `Ok` only when it was told
-/// to stop.
+/// Calls `attempt` until the consumer is told to stop. An attempt returns `Ok` only after it was
+/// told to stop.
 pub async fn run_until_stopped<F>(task: &ConsumerTask, attempt: impl Fn() -> F)
 where
     F: Future<Output = Result<(), ConsumerError>>,
 {
     let consumer = &task.name;
-    let mut backoff = Backoff::new(RESTART_DELAY, RESTART_DELAY_MAX);
+    let mut backoff = RetryBackoff::new(RESTART_DELAY, RESTART_DELAY_MAX);
     while !task.stop.is_requested() {
         let started = Instant::now();
         let Err(error) = attempt().await else { break };

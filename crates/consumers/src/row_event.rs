@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 #[derive(Clone, Debug)]
 pub struct RowEvent {
     /// What happened to the row.
-    pub operation: Operation,
+    pub operation: RowOperation,
     /// Database, where the source names it.
     pub database: Option<Arc<str>>,
     /// Schema of the table; empty where the source has none.
@@ -34,7 +34,7 @@ pub struct RowEvent {
 
 /// What happened to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
+pub enum RowOperation {
     /// The row is new.
     Insert,
     /// The row has other values.
@@ -51,15 +51,15 @@ pub enum Operation {
 #[derive(Clone, Debug, Default)]
 pub struct Row(Vec<(Arc<str>, Box<RawValue>)>);
 
-impl Operation {
+impl RowOperation {
     /// The name in payloads and templates.
     pub fn name(self) -> &'static str {
         match self {
-            Operation::Insert => "insert",
-            Operation::Update => "update",
-            Operation::Delete => "delete",
-            Operation::Truncate => "truncate",
-            Operation::Read => "read",
+            RowOperation::Insert => "insert",
+            RowOperation::Update => "update",
+            RowOperation::Delete => "delete",
+            RowOperation::Truncate => "truncate",
+            RowOperation::Read => "read",
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
         let row =
             Row::new(vec![("z".into(), raw("12345678901234567890.10")), ("a".into(), raw("null"))]);
         let event = RowEvent {
-            operation: Operation::Update,
+            operation: RowOperation::Update,
             database: None,
             schema: "public".into(),
             table: "orders".into(),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use consumers::{
-    Body, ConsumedPublication, ConsumerTask, Handled, Handler, Message, StopSignal, StopTrigger,
-    kafka,
+    Body, ConsumedMessage, ConsumedPublication, ConsumerTask, Handled, Handler, StopSignal,
+    StopTrigger, kafka,
 };
 use tokio::sync::watch;
 use tracing::warn;
@@ -93,7 +93,7 @@ async fn run(
 }
 
 impl Handler for ServiceHandler {
-    async fn handle(&self, message: &Message) -> Handled {
+    async fn handle(&self, message: &ConsumedMessage) -> Handled {
         let result = match &message.body {
             Body::Command { payload, .. } if payload.len() > API_BODY_MAX => Err(too_large()),
             Body::Command { method, payload } => {

@@ -62,8 +62,7 @@ impl Server {
     pub async fn start(config: Config) -> Result<Server, StartError> {
         let mut random = Random::new(seed()?);
         let clock = ServerClock::start();
-        let name = node_name(&config);
-        let usage = Arc::new(Usage::new(config.memory));
+        let (name, usage) = (node_name(&config), Arc::new(Usage::new(config.memory)));
         let mut tasks = Supervisor::default();
         let starting = Starting::new();
         let listeners = Listeners::open(&config.http).await?;
@@ -118,15 +117,15 @@ impl Server {
         let service = Arc::new(Service::new(&ServiceContext::of(&members)));
         let (outside, inside) = routes(&config, &node, admission, &service, &api_keys);
         start_tasks(&mut tasks, &members);
-        let consumers = Consumers::start(&mut tasks, &config.consumers, &node.consumers, &service);
         if config.demo {
-            let seed = random.next_u64();
+            let (seed, service) = (random.next_u64(), service.clone());
             tasks.spawn("demo-ticker", move || demo::run_ticker(service.clone(), clock, seed));
         }
         if let Some(certificate) = serving.certificate.clone() {
             tasks.spawn("certificate", move || certificate.clone().follow_files());
         }
         serving.start(outside, inside, &Welcome::of(&config));
+        let consumers = Consumers::start(&mut tasks, &config.consumers, &node.consumers, &service);
         let shutdown = config.shutdown;
         Ok(Server { node, api_keys, serving, tasks, consumers, shutdown })
     }

@@ -13,7 +13,7 @@ use krafka::consumer::{
 };
 use tracing::{debug, info, warn};
 
-use super::partition::{Partition, RecordHandling};
+use super::partition::{AssignedPartition, RecordHandling};
 use crate::handler::Handler;
 use crate::limits::{KAFKA_DRAIN_TIMEOUT, KAFKA_PARTITION_BYTES_MAX};
 
@@ -23,7 +23,7 @@ pub(super) struct Assignment<H> {
     /// Records in memory above which a partition is paused.
     records_max: usize,
     consumer: OnceLock<Weak<Consumer>>,
-    partitions: Mutex<HashMap<TopicPartition, Partition>>,
+    partitions: Mutex<HashMap<TopicPartition, AssignedPartition>>,
 }
 
 impl<H: Handler> Assignment<H> {
@@ -50,7 +50,7 @@ impl<H: Handler> Assignment<H> {
             let mut partitions = self.lock();
             let partition = partitions
                 .entry(place.clone())
-                .or_insert_with(|| Partition::start(self.handling.clone()));
+                .or_insert_with(|| AssignedPartition::start(self.handling.clone()));
             partition.receive(batch);
             if self.is_above(partition, 1) && !partition.is_paused {
                 partition.is_paused = true;
@@ -77,7 +77,7 @@ impl<H: Handler> Assignment<H> {
     }
 
     /// Whether a partition has more than a part of what it may have.
-    fn is_above(&self, partition: &Partition, part: usize) -> bool {
+    fn is_above(&self, partition: &AssignedPartition, part: usize) -> bool {
         let (records, bytes) = partition.level();
         records > self.records_max / part || bytes > KAFKA_PARTITION_BYTES_MAX / part
     }
@@ -89,7 +89,7 @@ impl<H: Handler> Assignment<H> {
 
     /// Whether the task of a partition has panicked.
     pub(super) fn has_failed(&self) -> bool {
-        self.lock().values().any(Partition::has_ended)
+        self.lock().values().any(AssignedPartition::has_ended)
     }
 
     /// Commits what is finished.
@@ -135,7 +135,7 @@ impl<H: Handler> Assignment<H> {
         self.finish(all.into_iter().collect()).await;
     }
 
-    async fn finish(&self, mut partitions: Vec<(TopicPartition, Partition)>) {
+    async fn finish(&self, mut partitions: Vec<(TopicPartition, AssignedPartition)>) {
         partitions.iter().for_each(|(_, partition)| partition.stop());
         let all = join_all(partitions.iter_mut().map(|(_, partition)| partition.finished()));
         if tokio::time::timeout(KAFKA_DRAIN_TIMEOUT, all).await.is_err() {
@@ -150,12 +150,12 @@ impl<H: Handler> Assignment<H> {
         self.commit_offsets(&commits.collect::<Vec<_>>()).await;
     }
 
-    fn take(&self, places: &[TopicPartition]) -> Vec<(TopicPartition, Partition)> {
+    fn take(&self, places: &[TopicPartition]) -> Vec<(TopicPartition, AssignedPartition)> {
         let mut partitions = self.lock();
         places.iter().filter_map(|place| partitions.remove_entry(place)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TopicPartition, Partition>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TopicPartition, AssignedPartition>> {
         self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::connect::failure;
 use super::settings::KafkaSettings;
-use crate::backoff::Backoff;
+use crate::backoff::RetryBackoff;
 use crate::error::ConsumerError;
 use crate::limits::{RETRY_DELAY, RETRY_DELAY_MAX};
 use crate::log_rate::LogRate;
@@ -45,7 +45,7 @@ impl DeadLetters {
         reason: &str,
         stop: &StopSignal,
     ) -> bool {
-        let mut backoff = Backoff::new(RETRY_DELAY, RETRY_DELAY_MAX);
+        let mut backoff = RetryBackoff::new(RETRY_DELAY, RETRY_DELAY_MAX);
         loop {
             let error = match self.producer.send(self.letter(record, reason)).await {
                 Ok(_) => return true,

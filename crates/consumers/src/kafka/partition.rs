@@ -20,7 +20,7 @@ use crate::decode::Undecodable;
 use crate::delivery::{Delivery, Settled};
 use crate::handler::Handler;
 use crate::limits::KAFKA_CONCURRENCY;
-use crate::message::{Body, Message, Origin, RecordOffset};
+use crate::message::{Body, ConsumedMessage, MessageOrigin, RecordOffset};
 use crate::stop::{StopSignal, StopTrigger};
 
 /// What all partitions of a consumer have in common.
@@ -33,7 +33,7 @@ pub(super) struct RecordHandling<H> {
 }
 
 /// A partition that this member reads.
-pub(super) struct Partition {
+pub(super) struct AssignedPartition {
     records: mpsc::UnboundedSender<Vec<ConsumerRecord>>,
     level: Arc<PartitionLevel>,
     stop: StopTrigger,
@@ -51,9 +51,9 @@ pub(super) struct PartitionLevel {
     commit: AtomicI64,
 }
 
-impl Partition {
+impl AssignedPartition {
     /// Starts the task of a partition.
-    pub(super) fn start<H: Handler>(handling: Arc<RecordHandling<H>>) -> Partition {
+    pub(super) fn start<H: Handler>(handling: Arc<RecordHandling<H>>) -> AssignedPartition {
         // The level bounds the queue: the partition is paused while it is above the bound.
         let (records, received) = mpsc::unbounded_channel();
         let (stop, signal) = StopTrigger::new();
@@ -63,7 +63,7 @@ impl Partition {
             commit: AtomicI64::new(NONE),
         });
         let task = tokio::spawn(run(handling, level.clone(), received, signal));
-        Partition { records, level, stop, task, committed: NONE, is_paused: false }
+        AssignedPartition { records, level, stop, task, committed: NONE, is_paused: false }
     }
 
     /// Hands records to the task.
@@ -103,7 +103,7 @@ impl Partition {
     }
 }
 
-impl Drop for Partition {
+impl Drop for AssignedPartition {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -185,14 +185,14 @@ impl<H: Handler> RecordHandling<H> {
     }
 
     async fn settle(&self, record: &ConsumerRecord, stop: &StopSignal) -> bool {
-        let origin = Origin {
+        let origin = MessageOrigin {
             consumer: self.consumer.clone(),
             source: record.topic.clone(),
             partition: u32::try_from(record.partition).ok(),
             offset: RecordOffset::Number(record.offset.unsigned_abs()),
         };
         let settled = match self.decode(record) {
-            Ok(Some(body)) => self.delivery.settle(&Message { origin, body }, stop).await,
+            Ok(Some(body)) => self.delivery.settle(&ConsumedMessage { origin, body }, stop).await,
             Ok(None) => {
                 self.delivery.counters().count_processed();
                 Settled::Done

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use consumers::kafka::{self, KafkaSettings};
-use consumers::{Body, ConsumerCounters, ConsumerTask, Handled, Handler, Message, StopTrigger};
+use consumers::{
+    Body, ConsumedMessage, ConsumerCounters, ConsumerTask, Handled, Handler, StopTrigger,
+};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -48,7 +50,7 @@ impl Recorder {
 }
 
 impl Handler for Recorder {
-    async fn handle(&self, message: &Message) -> Handled {
+    async fn handle(&self, message: &ConsumedMessage) -> Handled {
         // Others run meanwhile, as with a real broker.
         tokio::task::yield_now().await;
         let payload = match &message.body {
