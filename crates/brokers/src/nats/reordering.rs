@@ -16,8 +16,11 @@ use crate::limits::{HELD_BYTES_MAX, HELD_MAX, REORDER_WAIT};
 pub(super) struct Reordering<T> {
     /// Sequence of the last message delivered in order; zero if unknown.
     last: u64,
-    /// By sequence; a message without one follows the newest that arrived before it.
-    held: BTreeMap<(u64, usize), Held<T>>,
+    /// By sequence and number of arrival; a message without a sequence follows the newest that
+    /// arrived before it.
+    held: BTreeMap<(u64, u64), Held<T>>,
+    /// Messages without a sequence that were held back so far.
+    unstored: u64,
     /// Bytes of the messages held back.
     held_bytes: usize,
 }
@@ -40,7 +43,7 @@ struct Held<T> {
 
 impl<T> Default for Reordering<T> {
     fn default() -> Reordering<T> {
-        Reordering { last: 0, held: BTreeMap::new(), held_bytes: 0 }
+        Reordering { last: 0, held: BTreeMap::new(), unstored: 0, held_bytes: 0 }
     }
 }
 
@@ -67,7 +70,10 @@ impl<T> Reordering<T> {
         let behind = self.held.last_key_value().map_or(0, |(key, _)| key.0);
         let key = match is_stored {
             true => (place.sequence, 0),
-            false => (behind, self.held.len()),
+            false => {
+                self.unstored += 1;
+                (behind, self.unstored)
+            }
         };
         let held = Held { after: place.after, due: now + REORDER_WAIT, bytes, item };
         self.held_bytes += bytes;
@@ -128,6 +134,32 @@ mod tests {
         assert_eq!(ordered(&mut order, now, &[490]), [490, 491, 492, 0]);
         assert_eq!(ordered(&mut order, now, &[0, 493]), [0, 493]);
         assert_eq!(order.due(), None);
+    }
+
+    #[test]
+    fn unstored_messages_keep_their_order_whatever_is_delivered_between_them() {
+        let (mut order, now) = (Reordering::default(), Instant::now());
+        let mut delivered = Vec::new();
+        let unstored = MessageSequence::default();
+        let stored = |sequence, after| MessageSequence { sequence, after };
+        for (place, item) in [
+            (stored(1, 0), "1"),
+            (stored(5, 3), "5"),
+            (unstored, "a"),
+            (unstored, "b"),
+            (stored(3, 1), "3"),
+            (stored(9, 7), "9"),
+            (unstored, "c"),
+            (unstored, "d"),
+        ] {
+            delivered.extend(order.handle(now, place, (1, item)));
+            if item == "3" {
+                delivered.extend(order.poll_next(now));
+                delivered.extend(order.poll_next(now));
+            }
+        }
+        delivered.extend(std::iter::from_fn(|| order.pop()));
+        assert_eq!(delivered, ["1", "3", "5", "a", "b", "9", "c", "d"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod world;
 use world::{Faults, World};
 
 /// Seeds of the short form; each takes some milliseconds.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 600;
 
 fn run(faults: Faults) {
     let first = std::env::var("NATS_SIM_SEED").ok().and_then(|seed| seed.parse().ok());

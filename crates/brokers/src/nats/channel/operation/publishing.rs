@@ -93,9 +93,13 @@ impl PublishOperation {
             Step::Call(call) => return Next::Call(call, Operation::Publish(self)),
             Step::Done(published) => published,
         };
-        let sequence = published.top.as_ref().map_or(0, |top| top.sequence);
-        let position = published.result.as_ref().ok().filter(|_| parts.feed.is_subscribed());
-        let catch_up = position.map(|position| CatchUp::new(position.clone(), sequence));
+        // A repeated idempotency key may be answered with a position of an earlier epoch, to which
+        // the feed must not return. Its message was delivered long ago, so nothing is awaited.
+        let top = published.top.as_ref().filter(|_| parts.feed.is_subscribed());
+        let catch_up = top.and_then(|top| {
+            let position = published.result.as_ref().ok()?;
+            Some(CatchUp::new(position.clone(), top.sequence))
+        });
         self.wait = Wait::CaughtUp(published);
         match catch_up {
             Some(catch_up) => Next::CatchUp(catch_up, Operation::Publish(self)),
