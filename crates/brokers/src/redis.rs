@@ -163,7 +163,8 @@ impl RedisBroker {
     }
 
     /// Starts a broker that carries only presence. It publishes the leaves of clients that it
-    /// removes by itself through another broker.
+    /// removes by itself through another broker. Its keys have a prefix of their own, so that its
+    /// leases are not counted as nodes where another broker of this process uses the same Redis.
     ///
     /// # Errors
     /// As [`RedisBroker::start`].
@@ -171,7 +172,8 @@ impl RedisBroker {
         settings: RedisSettings,
         leaves: Arc<dyn LeavePublisher>,
     ) -> io::Result<RedisBroker> {
-        let settings = RedisSettings { parts: RedisParts::Presence, ..settings };
+        let prefix = format!("{}:presence", settings.prefix);
+        let settings = RedisSettings { parts: RedisParts::Presence, prefix, ..settings };
         RedisBroker::start_with(settings, Some(leaves))
     }
 

@@ -1,5 +1,5 @@
-//! One HTTP request to the server API: the caller, the space left in the response, and the number of
-//! commands.
+//! One HTTP request to the server API: the caller, the space left in the response, and the number
+//! of commands.
 //!
 //! Invariant: the response to one request, with all its commands, stays below [`API_ANSWER_MAX`]
 //! bytes. Every command has [`API_REPLY_FREE`] bytes for itself; longer replies share the room.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: afterwards the tree contains only keys of this server, each with a value of its kind.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Unknown;
 use super::absent::{AbsentKey, AbsentList, AbsentRole, AbsentSection};
@@ -72,7 +72,15 @@ impl Walk<'_> {
 
     fn key(&mut self, path: &str, key: &Key, value: &Value) -> Option<Value> {
         match coerce(key.kind, value) {
-            Ok(value) => value,
+            Ok(value) => {
+                let is_empty = value.as_ref().is_none_or(|value| *value == json!([]));
+                let is_strict = || list_around(path).is_some_and(|list| list.is_strict);
+                if key.kind == Kind::List && is_empty && is_strict() {
+                    let text = "is written and empty, which means the same as absent: remove it, or list what is allowed";
+                    self.raw.warn(WarningKind::Insecure, path, text);
+                }
+                value
+            }
             Err(text) => {
                 self.raw.misread(path, text);
                 None
@@ -156,8 +164,6 @@ impl Walk<'_> {
         let items = match value {
             Value::Array(items) => items,
             value if is_default(&value, "") => return None,
-            // One item without the list.
-            Value::Object(members) if members.contains_key("name") => vec![Value::Object(members)],
             _ => {
                 self.raw.mistake(path, format!("expected {}", list.expected_list));
                 return None;

@@ -101,8 +101,8 @@ fn list(value: &Value) -> Option<Value> {
         Value::String(text) => list_of(text)?,
         value => value.clone(),
     };
-    let items = items.as_array()?.iter().filter(|item| !item.is_null());
-    items.map(text).collect()
+    // An item without a value would otherwise leave a list that allows more than was meant.
+    items.as_array()?.iter().map(text).collect()
 }
 
 fn map(value: &Value) -> Option<Value> {

@@ -17,7 +17,7 @@ use super::kind::OptionValue;
 use super::mistakes::{KeyedMistake, KeyedMistakes};
 use super::options::Options;
 use super::options::engine::{
-    BrokerType, EngineType, NatsTlsSection, RedisSection, RedisTlsSection,
+    BrokerType, EngineType, NatsTlsSection, PresenceManagerSection, RedisSection, RedisTlsSection,
 };
 use super::pem::read_pem;
 use super::schema::Setting;
@@ -73,6 +73,12 @@ impl RedisEngine {
         }
     }
 
+    /// Whether the keys of both are the same ones.
+    fn has_keys_of(&self, other: &RedisEngine) -> bool {
+        (&self.deployment, self.database, &self.prefix)
+            == (&other.deployment, other.database, &other.prefix)
+    }
+
     /// Time after which a start that does not wait has succeeded or failed.
     #[must_use]
     pub fn start_timeout(&self) -> Duration {
@@ -87,14 +93,21 @@ pub(super) fn resolve_brokers(
     mistakes: &mut KeyedMistakes,
 ) -> (Engine, Option<Box<RedisEngine>>) {
     let presence = resolve_presence(options, mistakes);
-    let engine = resolve_engine(options, channels, mistakes);
+    let mut engine = resolve_engine(options, channels, mistakes);
     let is_alone = matches!(engine, Engine::Memory);
     let manager = &options.presence_manager;
     if *manager.enabled && *manager.r#type == EngineType::Memory && !is_alone {
         let text = "memory would keep presence of each node apart: use redis, or remove presence_manager.enabled";
         mistakes.push(manager.r#type.fault(text));
     }
-    (engine, presence)
+    match (&mut engine, presence) {
+        // Of two brokers with the same keys, each would be a node of its own to the other nodes.
+        (Engine::Redis(engine_redis), Some(redis)) if redis.has_keys_of(engine_redis) => {
+            engine_redis.presence_ttl = redis.presence_ttl;
+            (engine, None)
+        }
+        (_, presence) => (engine, presence),
+    }
 }
 
 /// Redis keeps presence beside another broker if it is the presence manager, or if it is the engine
@@ -188,6 +201,7 @@ pub(super) fn unused_engines(options: &Options) -> KeyedMistakes {
             unused.push(addresses.fault(text));
         }
     }
+    unused.extend(unused_presence(&options.presence_manager));
     if uses_nats && broker.nats.url.is_written && !broker.r#type.is_written {
         let text = "is not used without broker.type = \"nats\": this node runs alone";
         unused.push(broker.nats.url.fault(text));
@@ -195,6 +209,35 @@ pub(super) fn unused_engines(options: &Options) -> KeyedMistakes {
     if *broker.r#type == BrokerType::Nats && !broker.enabled.is_written {
         let text = "is not used without broker.enabled = true: this node runs alone";
         unused.push(broker.r#type.fault(text));
+    }
+    unused
+}
+
+/// Options of the presence manager without its switches.
+fn unused_presence(manager: &PresenceManagerSection) -> KeyedMistakes {
+    let is_redis = *manager.r#type == EngineType::Redis;
+    let missing = match (*manager.enabled, is_redis) {
+        // A switch that is written is meant so.
+        (true, true) => return Vec::new(),
+        (true, false) if manager.r#type.is_written => return Vec::new(),
+        (false, _) if manager.enabled.is_written => return Vec::new(),
+        (true, false) => "presence_manager.type = \"redis\"",
+        (false, true) => "presence_manager.enabled = true",
+        (false, false) => "presence_manager.enabled = true and presence_manager.type = \"redis\"",
+    };
+    let text =
+        format!("is not used without {missing}: the engine or the broker keeps presence itself");
+    let redis = &manager.redis;
+    let addresses = [&redis.address, &redis.cluster_address, &redis.sentinel_address];
+    let mut unused: KeyedMistakes = addresses
+        .into_iter()
+        .filter(|addresses| !addresses.is_default)
+        .map(|addresses| addresses.fault(&*text))
+        .collect();
+    if *manager.enabled {
+        unused.push(manager.enabled.fault(&*text));
+    } else if is_redis {
+        unused.push(manager.r#type.fault(&*text));
     }
     unused
 }

@@ -42,11 +42,18 @@ pub(super) fn read_environment(
     warn_lower_case(raw, environment);
     let mut aliases = 0;
     for (name, rest, text) in of_lists.into_iter().chain(others) {
-        let Some(path) = setting(raw, rest) else {
-            if !is_injected(environment, name, text) {
-                warn_unknown(raw, (name, text), rest, unknown);
+        let path = match setting(raw, rest) {
+            Ok(Some(path)) => path,
+            Ok(None) => {
+                if !is_injected(environment, name, text) {
+                    warn_unknown(raw, (name, text), rest, unknown);
+                }
+                continue;
             }
-            continue;
+            Err(ambiguous) => {
+                raw.mistake(name, ambiguous);
+                continue;
+            }
         };
         if is_address_of_service(name, text) {
             let text = format!(
@@ -91,15 +98,18 @@ fn is_in_quotes(text: &str) -> bool {
 }
 
 /// The path of the option that a variable sets. `rest` is its name without the prefix.
-fn setting(raw: &RawConfig, rest: &str) -> Option<String> {
+///
+/// # Errors
+/// The names of items that it may mean.
+fn setting(raw: &RawConfig, rest: &str) -> Result<Option<String>, String> {
     match path_of(rest) {
-        Some(path) => Some(path.to_owned()),
-        None => lists().find_map(|list| option_of_group(raw, list, rest)),
+        Some(path) => Ok(Some(path.to_owned())),
+        None => lists().find_map(|list| option_of_group(raw, list, rest)).transpose(),
     }
 }
 
 /// The path of an option of one item of a list: `CHANNEL_NAMESPACES_<NAME>_<OPTION>`.
-fn option_of_group(raw: &RawConfig, list: &str, rest: &str) -> Option<String> {
+fn option_of_group(raw: &RawConfig, list: &str, rest: &str) -> Option<Result<String, String>> {
     let groups = groups_of(raw, list, rest);
     let options = groups.iter().filter_map(|(index, name, option)| {
         let path = match entry(list) {
@@ -108,10 +118,21 @@ fn option_of_group(raw: &RawConfig, list: &str, rest: &str) -> Option<String> {
             }
             _ => option.to_lowercase(),
         };
-        Some((name.len(), format!("{list}[{index}].{path}")))
+        Some((name.len(), *index, path))
     });
+    let options: Vec<_> = options.collect();
     // Of "chat" and "chat_room", the longer name takes precedence if both match.
-    options.max_by_key(|(length, _)| *length).map(|(_, path)| path)
+    let longest = options.iter().map(|(length, ..)| *length).max()?;
+    let meant: Vec<_> = options.iter().filter(|(length, ..)| *length == longest).collect();
+    let [(_, index, path)] = meant[..] else {
+        let items: Vec<String> =
+            meant.iter().map(|(_, index, _)| format!("{list}[{index}]")).collect();
+        return Some(Err(format!(
+            "may mean any of {}, whose names are the same in variables: rename them, or write the option in the list",
+            items.join(", ")
+        )));
+    };
+    Some(Ok(format!("{list}[{index}].{path}")))
 }
 
 /// The items of a list that a variable may name: the index, the name in variables, and what follows
@@ -152,7 +173,11 @@ fn warn_unknown(raw: &mut RawConfig, (name, text): (&str, &str), rest: &str, unk
         format!("{section} is a section{}", meant.unwrap_or_default())
     });
     let text = of_section.unwrap_or_else(|| no_setting(raw, prefix, rest));
+    let is_strict = |list| matches!(entry(list), Some(Entry::List(schema)) if schema.is_strict);
+    let of_strict_list =
+        lists().any(|list| is_strict(list) && rest.starts_with(&*format!("{}_", variable(list))));
     match unknown {
+        _ if of_strict_list => raw.mistake(name, text),
         Unknown::Warning => raw.warn(WarningKind::UnknownKey, name, text),
         Unknown::Mistake => raw.mistake(name, text),
     }

@@ -164,5 +164,16 @@ mod tests {
         let twice: Vec<String> = twice.map(|warning| warning.key.clone()).collect();
         assert_eq!(twice, ["log", "node.name"]);
         assert_eq!(config.node_name, "b");
+        let of = |ending: &str, text: &str| {
+            let (_, warnings) = load_text(ending, text).unwrap();
+            let twice = warnings.into_iter().filter(|one| one.text.contains("more than once"));
+            twice.map(|warning| warning.key).collect::<Vec<String>>()
+        };
+        let cases = r#"{"http_api.insecure": false, "HTTP_API": {"insecure": true},
+            "channel": {"namespaces": [{"name": "aa"}, {"name": "bb", "presence": true, "Presence": false}]}}"#;
+        assert_eq!(of(".json", cases), ["channel.namespaces[1].presence", "http_api.insecure"]);
+        assert_eq!(of(".yaml", "log: {level: info}\nLOG: {level: warn}\n"), ["log.level"]);
+        let apart = r#"{"http_api.insecure": false, "HTTP_API": {"error_mode": ""}}"#;
+        assert_eq!(of(".json", apart), [""; 0]);
     }
 }

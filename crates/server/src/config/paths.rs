@@ -19,7 +19,12 @@ pub(super) fn check_paths(config: &Config, options: &Options, mistakes: &mut Key
         taken.push(("/ready".to_owned(), "the readiness check".to_owned()));
     }
     if let Some(api) = &config.api.path {
-        taken.push((format!("{api}/openapi.json"), "the description of the server API".to_owned()));
+        let key = &options.http_api.handler_prefix.key;
+        let description = format!("the description of the server API below {key}");
+        taken.push((format!("{api}/openapi.json"), description));
+        taken.extend(crate::API_METHODS.iter().map(|name| {
+            (format!("{api}/{name}"), format!("the method {name} of the server API below {key}"))
+        }));
     }
     if config.demo {
         taken.extend(crate::demo::paths().map(|path| (path.to_owned(), "the demo".to_owned())));

@@ -96,7 +96,7 @@ impl RawConfig {
     pub(super) fn set(&mut self, path: &str, place: Place, text: &str) {
         let value = match entry(path) {
             Some(Entry::List(_) | Entry::AbsentList(_)) => match groups(text) {
-                Ok(list) => canonical_list(path, list),
+                Ok(list) => KeyForms::default().canonical_list(path, list),
                 Err(error) => {
                     self.set.insert(path.to_owned(), place);
                     return self.mistake(path, error);
@@ -127,39 +127,71 @@ impl RawConfig {
     }
 }
 
-/// Converts the keys of a tree to the form of the table: keys with dots, such as
-/// `"client.insecure": true`, become sections, and upper case becomes lower case.
-pub(super) fn canonical(path: &str, value: Value) -> Value {
-    let Value::Object(members) = value else { return value };
-    let mut tree = Value::Object(Map::new());
-    for (name, value) in members {
-        let at = |name: &str| join(path, name);
-        let lower = name.to_ascii_lowercase();
-        let is_known = |name: &str| entry(&at(name)).is_some() || is_of_absent_list(path, name);
-        let name = if !is_known(&name) && is_known(&lower) { lower } else { name };
-        let value = match (entry(&at(&name)), value) {
-            (Some(Entry::Section), value) => canonical(&at(&name), value),
-            (Some(Entry::List(_) | Entry::AbsentList(_)), value) => {
-                canonical_list(&at(&name), value)
-            }
-            (_, value) => value,
-        };
-        // An unknown name with dots is not changed, so that it is reported as written.
-        if entry(&at(&name)).is_some() {
-            merge(place_of(&mut tree, &name), value);
-        } else {
-            merge(&mut tree[&name], value);
-        }
-    }
-    tree
+/// The keys of a file, and those of them that are written in several forms.
+#[derive(Debug, Default)]
+pub(super) struct KeyForms {
+    pub(super) twice: Vec<String>,
 }
 
-/// The same for the items of a list. A single item is accepted without the list.
-fn canonical_list(path: &str, list: Value) -> Value {
-    let group = |value| canonical(&format!("{path}[0]"), value);
-    match list {
-        Value::Array(items) => items.into_iter().map(group).collect(),
-        one => group(one),
+impl KeyForms {
+    /// Converts the keys of a tree to the form of the table: keys with dots, such as
+    /// `"client.insecure": true`, become sections, and upper case becomes lower case.
+    pub(super) fn canonical(&mut self, path: &str, value: Value) -> Value {
+        let Value::Object(members) = value else { return value };
+        let mut tree = Value::Object(Map::new());
+        for (name, value) in members {
+            let at = |name: &str| join(path, name);
+            let lower = name.to_ascii_lowercase();
+            let is_known = |name: &str| entry(&at(name)).is_some() || is_of_absent_list(path, name);
+            let name = if !is_known(&name) && is_known(&lower) { lower } else { name };
+            let value = match (entry(&at(&name)), value) {
+                (Some(Entry::Section), value) => self.canonical(&at(&name), value),
+                (Some(Entry::List(_) | Entry::AbsentList(_)), value) => {
+                    self.canonical_list(&at(&name), value)
+                }
+                (_, value) => value,
+            };
+            // An unknown name with dots is not changed, so that it is reported as written.
+            let place = match entry(&at(&name)) {
+                Some(_) => place_of(&mut tree, &name),
+                None => &mut tree[&name],
+            };
+            self.merge(&at(&name), place, value);
+        }
+        tree
+    }
+
+    /// The same for the items of a list. A single item is accepted without the list.
+    fn canonical_list(&mut self, path: &str, list: Value) -> Value {
+        let items = match list {
+            Value::Array(items) => items,
+            Value::Object(_) => {
+                let one = self.canonical(&format!("{path}[0]"), list);
+                let is_item = one.get("name").is_some();
+                return if is_item { Value::Array(vec![one]) } else { one };
+            }
+            other => return other,
+        };
+        let indexed = items.into_iter().enumerate();
+        indexed.map(|(index, item)| self.canonical(&format!("{path}[{index}]"), item)).collect()
+    }
+
+    /// Puts a value at the place of a key, where another form of that key may have put one.
+    fn merge(&mut self, path: &str, place: &mut Value, value: Value) {
+        match (place, value) {
+            (Value::Object(old), Value::Object(new)) => {
+                for (name, value) in new {
+                    let path = join(path, &name);
+                    self.merge(&path, old.entry(name).or_insert(Value::Null), value);
+                }
+            }
+            (place, value) => {
+                if !place.is_null() {
+                    self.twice.push(path.to_owned());
+                }
+                *place = value;
+            }
+        }
     }
 }
 
@@ -168,17 +200,6 @@ fn is_of_absent_list(path: &str, name: &str) -> bool {
     let Some((list, _)) = path.rsplit_once('[') else { return false };
     let Some(Entry::AbsentList(list)) = entry(list) else { return false };
     name == "name" || list.switch.is_some_and(|(option, _)| option == name)
-}
-
-fn merge(place: &mut Value, value: Value) {
-    match (place, value) {
-        (Value::Object(old), Value::Object(new)) => {
-            for (name, value) in new {
-                merge(old.entry(name).or_insert(Value::Null), value);
-            }
-        }
-        (place, value) => *place = value,
-    }
 }
 
 /// Parses a list of items that is written as one text: JSON, or names separated by commas and white

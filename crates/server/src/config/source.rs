@@ -8,7 +8,7 @@ use super::Source;
 use super::environment::read_environment;
 use super::file::{ParsedFile, read_file};
 use super::mistakes::{Mistakes, Place, WarningKind};
-use super::raw_config::{RawConfig, canonical};
+use super::raw_config::{KeyForms, RawConfig};
 use super::table::{Entry, entry};
 
 /// Reads all sources.
@@ -19,9 +19,13 @@ pub(super) fn read(source: &Source) -> Result<RawConfig, Mistakes> {
     let mut raw = RawConfig::of(Value::Object(Map::new()));
     raw.has_file = source.file.is_some();
     if let Some(path) = &source.file {
-        let ParsedFile { tree, lines, twice } =
+        let ParsedFile { tree, lines, mut twice } =
             read_file(path).map_err(|text| Mistakes::of_file(path.display().to_string(), text))?;
-        raw.tree = canonical("", tree);
+        let mut keys = KeyForms::default();
+        raw.tree = keys.canonical("", tree);
+        let is_new = |path: &String| !twice.iter().any(|one| one.eq_ignore_ascii_case(path));
+        keys.twice.retain(is_new);
+        twice.extend(keys.twice);
         raw.lines = lines;
         for path in twice {
             let text =

@@ -327,12 +327,21 @@ fn no_two_things_are_served_at_one_path() {
         ("websocket.handler_prefix", "/demo.css"),
         ("http_api.handler_prefix", "/tidings.js"),
         ("health.handler_prefix", "/api/openapi.json"),
+        ("websocket.handler_prefix", "/api/publish"),
+        ("prometheus.handler_prefix", "/api/batch/"),
         ("prometheus.handler_prefix", "/health"),
     ] {
         let text = mistake(&[(key, path), ("demo.enabled", "true")]).unwrap_err();
         assert!(text.contains(key) && text.contains("is the same as"), "{text}");
     }
     assert_eq!(mistake(&[("websocket.handler_prefix", "/demo.css")]), Ok(()));
+    let below = [
+        ("http_api.handler_prefix", "/connection"),
+        ("websocket.handler_prefix", "/connection/batch"),
+    ];
+    let text = mistake(&below).unwrap_err();
+    assert!(text.contains(below[0].0) && text.contains(below[1].0), "{text}");
+    assert_eq!(mistake(&[("websocket.handler_prefix", "/api/socket")]), Ok(()));
     let off = [("health.enabled", "false"), ("websocket.handler_prefix", "/ready")];
     assert_eq!(mistake(&off), Ok(()));
 }

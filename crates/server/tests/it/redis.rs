@@ -100,6 +100,35 @@ fn nodes_answer_for_each_other_and_share_dynamic_configuration() {
 }
 
 #[test]
+fn presence_in_the_redis_of_the_engine_adds_no_nodes() {
+    let redis = Redis::start(free_port());
+    // The second name of that Redis is not recognised; its keys are others.
+    for host in ["127.0.0.1", "localhost"] {
+        let presence = format!("redis://{host}:{}", redis.port);
+        let settings = [
+            ("engine.type", "redis"),
+            ("engine.redis.address", &redis.address()),
+            ("engine.redis.prefix", host),
+            ("presence_manager.enabled", "true"),
+            ("presence_manager.type", "redis"),
+            ("presence_manager.redis.address", &presence),
+            ("presence_manager.redis.prefix", host),
+        ];
+        let nodes = [Fixture::with(&settings), Fixture::with(&settings)];
+        let mut peer = nodes[0].admitted();
+        peer.say(r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#);
+        assert!(peer.receive().contains("subscribe"));
+        for node in &nodes {
+            let info = result(node, "info", "");
+            assert_eq!(info["nodes"].as_array().unwrap().len(), 2, "{info}");
+            assert!(info.get("missing_nodes").is_none(), "{host}: {info}");
+            let present = result(node, "presence", r#"{"channel":"kept:x"}"#);
+            assert_eq!(present["presence"].as_object().unwrap().len(), 1, "{present}");
+        }
+    }
+}
+
+#[test]
 fn limits_change_on_all_nodes_at_run_time() {
     let redis = Redis::start(free_port());
     let nodes = [node(&redis), node(&redis)];

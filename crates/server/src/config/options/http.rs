@@ -61,7 +61,7 @@ section! {
         name: String = "", "Name of the caller in logs and metrics. Must be unique.";
         key: Secret = "", "Key that the caller sends. Must be unique.";
         methods: Vec<String> = [], "Methods that the caller may use, such as [\"publish\", \"broadcast\"]. Empty allows all. A batch needs the methods of its commands.";
-        channels: Vec<String> = [], "Patterns of channels that the caller may name, such as [\"news:*\"]. Empty allows all.";
+        channels: Vec<String> = [], "Patterns of channels that the caller may name, such as [\"news:*\"]. Empty allows all. Methods without a channel, such as clients or disconnect, are not limited by it, except that clients shows only these channels: set methods too.";
     }
 }
 

@@ -78,3 +78,57 @@ fn a_key_that_can_be_guessed_is_warned_of() {
     let (_, warnings) = load_text(".toml", &strong).unwrap();
     assert!(!warnings.iter().any(|warning| warning.key == "http_api.keys[0].key"));
 }
+
+#[test]
+fn no_form_of_writing_a_limit_loses_it() {
+    // A variable with a typing error.
+    for (name, list) in [
+        ("TIDINGS_HTTP_API_KEYS_DESK_METHOD", "desk"),
+        ("CENTRIFUGO_HTTP_API_KEYS_NEWS_METHODS", "desk"),
+    ] {
+        let environment = super::pairs(&[("TIDINGS_HTTP_API_KEYS", list), (name, "publish")]);
+        let source = super::Source { environment, ..super::Source::default() };
+        let refused = super::load(&source).unwrap_err().to_string();
+        assert!(refused.contains(name), "{refused}");
+    }
+    // One key without the list, and a variable for it.
+    let path = super::file(".json", r#"{"http_api": {"keys": {"Name": "desk", "key": "a"}}}"#);
+    let environment = super::pairs(&[("TIDINGS_HTTP_API_KEYS_DESK_METHODS", "publish")]);
+    let file = Some(path.to_path_buf());
+    let (config, _) =
+        super::load(&super::Source { file, environment, ..super::Source::default() }).unwrap();
+    let [desk] = &config.api.keys[..] else { panic!("one key") };
+    assert!(desk.allows_method("publish") && !desk.allows_method("info"));
+    // Items without a value.
+    for limit in [r#""methods": [null]"#, r#""channels": [null]"#, r#""channels": ["a", null]"#] {
+        let text =
+            format!(r#"{{"http_api": {{"keys": [{{"name": "desk", "key": "a", {limit}}}]}}}}"#);
+        let refused = load_text(".json", &text).unwrap_err().to_string();
+        assert!(refused.contains("http_api.keys[0]."), "{refused}");
+    }
+    // A list that is written and empty allows all, which is said.
+    for limit in [r#""methods": null"#, r#""methods": []"#, r#""channels": "", "methods": "a""#] {
+        let text =
+            format!(r#"{{"http_api": {{"keys": [{{"name": "desk", "key": "a", {limit}}}]}}}}"#);
+        let text = text.replace(r#""methods": "a""#, r#""methods": "info""#);
+        let (_, warnings) = load_text(".json", &text).unwrap();
+        let is_told = warnings.iter().any(|warning| warning.text.contains("written and empty"));
+        assert!(is_told, "{limit}: {warnings:?}");
+    }
+}
+
+#[test]
+fn a_variable_for_two_items_is_a_mistake() {
+    let list =
+        r#"[{"name": "a-b", "key": "1"}, {"name": "a_b", "key": "2"}, {"name": "a", "key": "3"}]"#;
+    let with = |name: &str| {
+        let environment = super::pairs(&[("TIDINGS_HTTP_API_KEYS", list), (name, "publish")]);
+        super::load(&super::Source { environment, ..super::Source::default() })
+    };
+    let refused = with("TIDINGS_HTTP_API_KEYS_A_B_METHODS").unwrap_err().to_string();
+    for part in ["TIDINGS_HTTP_API_KEYS_A_B_METHODS", "http_api.keys[0]", "http_api.keys[1]"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    let (config, _) = with("TIDINGS_HTTP_API_KEYS_A_METHODS").unwrap();
+    assert!(config.api.keys[0].allows_method("info") && !config.api.keys[2].allows_method("info"));
+}

@@ -355,6 +355,18 @@ fn presence_may_be_kept_in_another_place_than_publications() {
     ] {
         assert!(address(&of(&text)).contains("presence"), "{text}");
     }
+    // One broker for the same keys. Another database or prefix has other keys.
+    let same = of(r#"{"engine": {"type": "redis", "redis": {"address": ["presence:6379"]}},
+            "presence_manager": {"enabled": true, "type": "redis", "redis":
+                {"address": ["redis://presence:6379/0"], "presence_ttl": "33s"}}}"#);
+    let Engine::Redis(redis) = &same.engine else { panic!("{:?}", same.engine) };
+    let settings = redis.settings("id".into(), "name".into(), 1);
+    assert_eq!((same.presence.is_none(), settings.presence_ttl.as_secs()), (true, 33));
+    for other in [r#""db": 1"#, r#""prefix": "other""#] {
+        let redis = format!(r#""redis": {{"address": ["redis://presence:6379"], {other}}}"#);
+        let engine = format!(r#""engine": {{"type": "redis", {redis}}}"#);
+        address(&of(&format!("{{{engine}, {manager}}}")));
+    }
     for text in [
         format!("{{{nats}}}"),
         r#"{"engine": {"type": "redis"}}"#.to_owned(),

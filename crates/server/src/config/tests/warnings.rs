@@ -51,6 +51,19 @@ const DANGERS: &[(&str, WarningKind, &str)] = &[
         "client.insecure_skip_token_signature_verify",
     ),
     (r#"{"http_api": {"insecure": true}}"#, Insecure, "http_api.insecure"),
+    (r#"{"presence_manager": {"enabled": true}}"#, Contradiction, "presence_manager.enabled"),
+    (r#"{"presence_manager": {"type": "redis"}}"#, Contradiction, "presence_manager.type"),
+    (
+        r#"{"presence_manager": {"redis": {"address": ["redis://h:6379"]}}}"#,
+        Contradiction,
+        "presence_manager.redis.address",
+    ),
+    (
+        r#"{"engine": {"type": "redis"}, "broker": {"enabled": true, "type": "nats"},
+            "presence_manager": {"redis": {"sentinel_address": ["h:26379"]}}}"#,
+        Contradiction,
+        "presence_manager.redis.sentinel_address",
+    ),
     (r#"{"http_server": {"address": ""}}"#, Exposed, "http_server.internal_port"),
     (r#"{"http_server": {"address": "0.0.0.0"}}"#, Exposed, "http_server.internal_port"),
     (
