@@ -1,7 +1,8 @@
 //! Mutation tests: each puts a deliberate mistake into a copy of the engine, and the simulation
 //! must detect it by an expected oracle. An undetected mistake means that an oracle does not work.
 //!
-//! The copy is in the target folder; the product is unchanged. Run by `make mutants`.
+//! The copy is in the target folder; the product is unchanged. Run by `make mutants`; `MUTANT=word`
+//! tries only those with this word in their names.
 
 #![expect(
     clippy::disallowed_types,
@@ -104,8 +105,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a session closes for more than one reason",
         file: "session.rs",
-        right: "            self.phase = Phase::Closed;\n            self.blocked = None;",
-        wrong: "            self.blocked = None;",
+        right: "            self.phase = Phase::Closed;\n            self.waiting = None;",
+        wrong: "            self.waiting = None;",
         oracles: &["Close", "Lifecycle"],
     },
     Mutant {
@@ -173,11 +174,53 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Answer"],
     },
     Mutant {
-        name: "commands that waited for a verdict are forgotten",
+        name: "commands that waited are never handled",
         file: "worker.rs",
-        right: "session.resume(turn, backlog);",
-        wrong: "drop(backlog);",
+        right: "session.resume(&mut turn);",
+        wrong: "",
         oracles: &["Answer", "Recovered"],
+    },
+    Mutant {
+        name: "commands that waited for a call are forgotten",
+        file: "session/waiting.rs",
+        right: "self.ready.push_back(lane.commands);",
+        wrong: "drop(lane.commands);",
+        oracles: &["Answer", "Recovered"],
+    },
+    Mutant {
+        name: "a command does not wait for a call about its channel",
+        file: "session/waiting.rs",
+        right: "subject != Subject::Nothing && self.lanes.iter().any(is_meant)",
+        wrong: "false && self.lanes.iter().any(is_meant)",
+        oracles: &["Order", "Answer"],
+    },
+    Mutant {
+        name: "commands that wait for one call are handled in the reverse order",
+        file: "session/waiting.rs",
+        right: "Some(lane) => lane.commands.push_back(command),",
+        wrong: "Some(lane) => lane.commands.push_front(command),",
+        oracles: &["Order", "Answer"],
+    },
+    Mutant {
+        name: "a session has any number of calls in progress",
+        file: "session/waiting.rs",
+        right: ".count() >= calls_max",
+        wrong: ".count() == usize::MAX - calls_max",
+        oracles: &["Bound"],
+    },
+    Mutant {
+        name: "a result is applied to any call of the session",
+        file: "session/waiting.rs",
+        right: "self.end(|lane| lane.call == Some(call))",
+        wrong: "{ let _any = call; self.end(|lane| lane.call.is_some()) }",
+        oracles: &["Answer", "Order", "Panic"],
+    },
+    Mutant {
+        name: "a subscription that no backend renews lives on",
+        file: "session/renewal.rs",
+        right: "session.push(turn, channel, PushEvent::from(UnsubscribeCode::Expired));",
+        wrong: "drop(channel);",
+        oracles: &["Recovered", "Gap"],
     },
 ];
 
@@ -190,7 +233,8 @@ fn every_deliberate_mistake_is_found() {
     let (passes, output) = simulate(&copy);
     assert!(passes, "the engine as it is must pass:\n{output}");
     let mut asleep = Vec::new();
-    for mutant in MUTANTS {
+    let word = std::env::var("MUTANT").unwrap_or_default();
+    for mutant in MUTANTS.iter().filter(|mutant| mutant.name.contains(&word)) {
         let file = copy.join("crates/engine/src").join(mutant.file);
         let right = fs::read_to_string(&file).unwrap();
         let places = right.matches(mutant.right).count();

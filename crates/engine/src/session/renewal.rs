@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wire::protocol::{ClientInfo, DisconnectCode, PushEvent, UnsubscribeCode};
+use wire::protocol::{ClientInfo, DisconnectCode, ErrorCode, PushEvent, UnsubscribeCode};
 
 use super::waiting::Wait;
 use super::{Session, join, refresh};
@@ -81,6 +81,10 @@ pub(crate) fn handle_sub_result(
         }
         Renewal::Expired if subscription.traits.is_server_side => {
             return Err(DisconnectCode::SubscriptionExpired.into());
+        }
+        // The broker has yet to answer: it never became active.
+        Renewal::Expired if subscription.joining.is_some() => {
+            join::abort(session, turn, index, ErrorCode::Expired);
         }
         Renewal::Expired => {
             let channel = join::leave(session, turn, index);

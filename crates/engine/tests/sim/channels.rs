@@ -1,5 +1,7 @@
 //! The channels of every simulation, and the rules that give them their properties.
 
+use std::sync::Arc;
+
 use engine::rates::{Bucket, Rate, Rates};
 use engine::rules::{Namespace, Permission, RecoveryMode, Rules, SubscribePermission};
 
@@ -24,6 +26,8 @@ pub(crate) enum Kind {
     ServerSide,
     /// As `Kept`, with publications so large that not all retained ones fit into a reply.
     Big,
+    /// As `Kept`; backends decide on subscriptions, their expiry and publications.
+    Asked,
     /// As `Kept`; clients of the Protobuf protocol publish data that is not JSON.
     Mixed,
 }
@@ -51,9 +55,14 @@ pub(crate) const CHANNELS: &[Channel] = &[
     channel("$kept:p", Kind::Private),
     channel("big:a", Kind::Big),
     channel("mixed:a", Kind::Mixed),
+    channel("asked:a", Kind::Asked),
+    channel("asked:b", Kind::Asked),
     channel(SERVER_SIDE[0], Kind::ServerSide),
     channel(SERVER_SIDE[1], Kind::ServerSide),
 ];
+
+/// Maximum number of calls of one session in progress: fewer than clients make at once.
+pub(crate) const CONCURRENCY: usize = 3;
 
 const HISTORY_SIZE: u32 = 20;
 
@@ -116,6 +125,8 @@ pub(crate) fn rules() -> Rules {
     client.position_check_delay_ms = 10_000;
     client.recovery_max_publication_limit = RECOVERY_MAX;
     client.allow_anonymous_connect_without_token = true;
+    client.connect_proxy = true;
+    client.concurrency = CONCURRENCY;
     let everybody = Permission { client: true, subscriber: true, anonymous: true };
     let plain = Namespace {
         subscribe: SubscribePermission { client: true, anonymous: true },
@@ -140,12 +151,21 @@ pub(crate) fn rules() -> Rules {
         history_size: ROOM_HISTORY_SIZE,
         ..kept.clone()
     };
+    let proxy: Option<Arc<str>> = Some("default".into());
+    let asked = Namespace {
+        subscribe_proxy: proxy.clone(),
+        publish_proxy: proxy.clone(),
+        sub_refresh_proxy: proxy.clone(),
+        ..kept.clone()
+    };
+    rules.rpc.without_namespace = proxy;
     let namespaces = [
         ("plain", plain),
         ("position", position),
         ("kept", kept.clone()),
         ("server", kept.clone()),
         ("big", kept.clone()),
+        ("asked", asked),
         ("mixed", kept),
         ("cache", cache),
         ("room", room),

@@ -16,11 +16,14 @@ use wire::websocket::decoder::{Decoder, Message};
 use wire::websocket::deflate::{Inflater, Window};
 use wire::websocket::encoder::{self, FrameKind};
 
+use super::asked::{Asked, check_order};
+use super::calls::{granted_to, quoted};
 use super::channels::{CHANNELS, Kind, SERVER_SIDE, kind_of};
 use super::judge::{self, check_history, check_recovery, check_refusal};
 use super::live::Live;
 use super::node::LIMITS;
 use super::oracle::{Oracle, Violation};
+use super::publishers::payload;
 use super::token::Token;
 use super::truth::Truth;
 
@@ -51,6 +54,7 @@ pub(crate) struct Client {
     next_id: u32,
     decoder: Decoder,
     published: u64,
+    connections: u64,
     /// Time at which its socket was opened, and its accepted publications since.
     opened_at_ms: u64,
     accepted: u64,
@@ -70,18 +74,6 @@ pub(crate) struct Subscription {
     pub(crate) live: Option<Live>,
     /// Position to recover from.
     position: Option<StreamPosition>,
-}
-
-#[derive(Clone, Debug)]
-enum Asked {
-    Connect,
-    Subscribe(&'static str, Option<StreamPosition>),
-    Unsubscribe(&'static str),
-    History(&'static str),
-    Publish(Bytes),
-    /// A command about an invalid channel name.
-    NoName,
-    Other,
 }
 
 /// What a client needs to decide its next command.
@@ -117,6 +109,7 @@ impl Client {
             next_id: 0,
             decoder: Decoder::new(Role::Client, LIMITS, encoding.deflate),
             published: 0,
+            connections: 0,
             opened_at_ms: 0,
             accepted: 0,
             gives_up: false,
@@ -127,6 +120,7 @@ impl Client {
     pub(crate) fn begin(&mut self, at: &Surroundings<'_>, place: Place) {
         self.place = Some(place);
         (self.opened_at_ms, self.accepted) = (at.now_ms, 0);
+        self.connections += 1;
         self.decoder = Decoder::new(Role::Client, LIMITS, self.encoding.deflate);
         let token = self.connection_token(at);
         let server_side = self.subscriptions.iter().filter(|(channel, _)| is_server_side(channel));
@@ -185,7 +179,7 @@ impl Client {
             return;
         }
         self.published += 1;
-        let mut data = format!("{{\"by\":{},\"n\":{}}}", self.index, self.published).into_bytes();
+        let mut data = payload(self.index, self.connections, self.published).into_bytes();
         let is_mixed = kind_of(&channel) == Kind::Mixed;
         if is_mixed && self.encoding.codec == Codec::Protobuf && self.published.is_multiple_of(2) {
             data.insert(0, judge::FOREIGN);
@@ -214,6 +208,11 @@ impl Client {
                     _ => Request::Presence { channel },
                 };
                 self.ask(Asked::NoName, request);
+            }
+            Kind::Asked => {
+                let data = quoted(&format!("{} {}", self.index, self.next_id));
+                let method = "echo".to_owned();
+                self.ask(Asked::Rpc(data.clone()), Request::Rpc { method, data });
             }
             _ => {
                 let request =
@@ -316,8 +315,11 @@ impl Client {
         let Some(asked) = self.asked.remove(&reply.id) else {
             return Oracle::Answer.broken(format!("nobody asked {}: {:?}", reply.id, reply.body));
         };
+        check_order(&self.asked, (reply.id, &asked), &reply.body)?;
         match (asked, reply.body) {
             (Asked::Connect, ReplyBody::Connect(result)) => {
+                let is_own = result.data.is_empty() || result.data == quoted(&result.client);
+                Oracle::Answer.check(is_own, || format!("connected as another: {result:?}"))?;
                 self.id = Some(result.client);
                 let known: Vec<&'static str> =
                     self.subscriptions.keys().copied().filter(|c| is_server_side(c)).collect();
@@ -335,6 +337,9 @@ impl Client {
                 Ok(())
             }
             (Asked::Subscribe(channel, since), ReplyBody::Subscribe(joined)) => {
+                let own = granted_to(self.id.as_deref().unwrap_or_default(), channel);
+                let is_own = kind_of(channel) != Kind::Asked || joined.data == own;
+                Oracle::Answer.check(is_own, || format!("{channel}: {:?}", joined.data))?;
                 self.handle_joined(at, channel, since.as_ref(), *joined)
             }
             (Asked::Unsubscribe(channel), ReplyBody::Unsubscribe) => {
@@ -346,6 +351,9 @@ impl Client {
                 check_history(at.truth, channel, &result, is_json)
             }
             (asked, ReplyBody::Error(error)) => self.handle_error(at, &asked, &error),
+            (Asked::Rpc(data), ReplyBody::Rpc { data: echo }) => {
+                Oracle::Answer.check(data == echo, || format!("{data:?} is answered {echo:?}"))
+            }
             (Asked::Publish(_), ReplyBody::Publish) => self.handle_published(at),
             (Asked::Other, _) => Ok(()),
             (asked, body) => Oracle::Answer.broken(format!("{asked:?} is answered {body:?}")),
@@ -376,7 +384,7 @@ impl Client {
                 let is_there = at.truth.has(payload);
                 return Oracle::Rate.check(!is_there, || format!("{payload:?} is refused, and there"));
             }
-            (Asked::Publish(_) | Asked::Other | Asked::History(_), 100 | 103 | 111)
+            (Asked::Publish(_) | Asked::Other | Asked::History(_) | Asked::Rpc(_), 100 | 103 | 111)
             // It was sent after all, with the remaining tokens of the connection.
             | (Asked::Unsubscribe(_), 111)
             | (Asked::NoName, 107 | 111) => {}

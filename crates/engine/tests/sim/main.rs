@@ -12,6 +12,8 @@
     reason = "the driver of the simulated world"
 )]
 
+mod asked;
+mod calls;
 mod channels;
 mod client;
 mod judge;
@@ -20,6 +22,7 @@ mod live;
 mod node;
 mod oracle;
 mod plan;
+mod publishers;
 mod run;
 mod token;
 mod truth;

@@ -7,24 +7,21 @@ use std::sync::Arc;
 
 use brokers::MemoryBroker;
 use engine::broker::{BrokerRequest, NodeBusRequest};
-use engine::claims::{ConnectionClaims, SubscriptionClaims, SubscriptionGrant, TokenRefusal};
 use engine::encoding::{Encoder, Encoding};
 use engine::hash_keys::HashKeys;
 use engine::lifecycle::{Change, Lifecycle};
 use engine::rules::Rules;
 use engine::time::Now;
 use engine::worker::Worker;
-use engine::{
-    CallOutcome, Effect, Opening, PingStyle, SessionCall, SessionCallId, SessionKey, TokenKind,
-};
+use engine::{Effect, Opening, PingStyle, SessionKey};
 use wire::websocket::Role;
 use wire::websocket::decoder::{Decoder, DecoderLimits, Message};
 use wire::websocket::deflate::{Deflater, Inflater};
 use wire::websocket::encoder;
 
+use super::calls::Backends;
 use super::link::Link;
 use super::oracle::{Oracle, Violation};
-use super::token::Token;
 
 /// Limits of a message in either direction.
 pub(crate) const LIMITS: DecoderLimits =
@@ -57,7 +54,7 @@ pub(crate) struct Node {
     pub(crate) link: Link,
     pub(crate) sockets: BTreeMap<SessionKey, Socket>,
     pub(crate) stalled_until_ms: u64,
-    calls: VecDeque<(SessionKey, SessionCallId, SessionCall)>,
+    pub(crate) backends: Backends,
     /// Clients with an online event and no offline event.
     pub(crate) online: BTreeSet<String>,
     /// Codes of closed sessions.
@@ -80,7 +77,7 @@ impl Node {
             link,
             sockets: BTreeMap::new(),
             stalled_until_ms: 0,
-            calls: VecDeque::new(),
+            backends: Backends::new(seed),
             online: BTreeSet::new(),
             closes: HashMap::new(),
             inflater: Inflater::default(),
@@ -148,12 +145,17 @@ impl Node {
         Ok(())
     }
 
-    /// Verifies all pending tokens.
+    /// Returns the results of the calls that are due.
     pub(crate) fn verify(&mut self, now: Now, broker: &MemoryBroker) -> Result<(), Violation> {
-        while let Some((key, call, what)) = self.calls.pop_front() {
-            let SessionCall::Verify { kind, token } = what else { continue };
-            let verdict = self.verdict(now, key, kind, &token);
-            self.engine.handle_call_result(now, key, call, verdict);
+        while let Some(call) = self.backends.take_due(now.monotonic_ms) {
+            let outcome = self.backends.outcome(now, &call);
+            if let (Some(expire_at), Some(socket)) =
+                (call.lifetime(&outcome), self.sockets.get_mut(&call.key))
+            {
+                socket.expire_at = expire_at;
+            }
+            self.engine.handle_call_result(now, call.key, call.call, outcome);
+            self.backends.repeat(now.monotonic_ms, call);
             self.work(now, broker)?;
         }
         Ok(())
@@ -218,7 +220,9 @@ impl Node {
                     Oracle::Lifecycle.check(is_next, text)?;
                 }
                 Effect::Broker(request) => self.link.submit(broker, request),
-                Effect::Call { key, call, what } => self.calls.push_back((key, call, what)),
+                Effect::Call { key, call, what } => {
+                    self.backends.ask(now.monotonic_ms, (key, call), what)?;
+                }
                 Effect::Note { .. } => {}
                 Effect::Close { key, disconnect } => {
                     let code = disconnect.number();
@@ -233,44 +237,6 @@ impl Node {
             self.flush(key);
         }
         self.check_bounds()
-    }
-
-    fn verdict(&mut self, now: Now, key: SessionKey, kind: TokenKind, text: &str) -> CallOutcome {
-        let token = Token::parse(text);
-        let refusal = match token.refusal {
-            None if token.expire_at.is_some_and(|at| at * 1000 <= now.unix_ms) => {
-                Some(TokenRefusal::Expired)
-            }
-            refusal => refusal,
-        };
-        if kind == TokenKind::Subscription {
-            return CallOutcome::Subscription(refusal.map_or_else(
-                || {
-                    Ok(SubscriptionClaims {
-                        user: token.user.clone(),
-                        channel: token.channel.clone(),
-                        grant: SubscriptionGrant {
-                            expire_at: token.expire_at,
-                            ..SubscriptionGrant::default()
-                        },
-                        ..SubscriptionClaims::default()
-                    })
-                },
-                Err,
-            ));
-        }
-        if let Some(refusal) = refusal {
-            return CallOutcome::Connection(Err(refusal));
-        }
-        if let Some(socket) = self.sockets.get_mut(&key) {
-            socket.expire_at = token.expire_at;
-        }
-        CallOutcome::Connection(Ok(ConnectionClaims {
-            user: token.user,
-            expire_at: token.expire_at,
-            subscriptions: token.server_side,
-            ..ConnectionClaims::default()
-        }))
     }
 
     fn say_goodbye(&mut self, now: Now, key: SessionKey, code: u16, reason: &str) {

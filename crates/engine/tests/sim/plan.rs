@@ -101,6 +101,10 @@ pub(crate) enum Fault {
     Amnesia,
     /// A worker stops for a while.
     Stall { node: usize, ms: u64 },
+    /// Calls of a worker's sessions take long for a while.
+    SlowCalls { node: usize, ms: u64 },
+    /// The next calls of a worker's sessions fail.
+    FailCalls { node: usize, count: usize },
     /// The Unix clock jumps.
     Jump { seconds: i64 },
 }
@@ -166,18 +170,20 @@ fn fault(random: &mut Random) -> Fault {
     let client = random.below(CLIENTS as u64) as usize;
     let node = random.below(NODES as u64) as usize;
     match random.below(100) {
-        0..14 => Fault::Cut { client },
-        14..22 => Fault::HalfOpen { client },
-        22..32 => Fault::PauseReading { client, ms: 100 << random.below(8) },
-        32..37 => Fault::BadToken { client },
-        37..51 => Fault::Lose { node },
-        51..61 => Fault::Delay { node },
-        61..71 => Fault::Late { node },
-        71..79 => Fault::Fail { node },
-        79..85 => Fault::LinkCut { node },
-        85..91 => Fault::LinkUp { node },
-        91..93 => Fault::Amnesia,
-        93..97 => Fault::Stall { node, ms: 100 << random.below(8) },
+        0..13 => Fault::Cut { client },
+        13..20 => Fault::HalfOpen { client },
+        20..29 => Fault::PauseReading { client, ms: 100 << random.below(8) },
+        29..33 => Fault::BadToken { client },
+        33..46 => Fault::Lose { node },
+        46..55 => Fault::Delay { node },
+        55..64 => Fault::Late { node },
+        64..72 => Fault::Fail { node },
+        72..77 => Fault::LinkCut { node },
+        77..82 => Fault::LinkUp { node },
+        82..84 => Fault::Amnesia,
+        84..88 => Fault::Stall { node, ms: 100 << random.below(8) },
+        88..93 => Fault::SlowCalls { node, ms: 100 << random.below(8) },
+        93..97 => Fault::FailCalls { node, count: 1 + random.below(4) as usize },
         _ => Fault::Jump { seconds: random.below(120) as i64 - 60 },
     }
 }

@@ -31,6 +31,7 @@ use super::link::{Link, Mailbox};
 use super::node::Node;
 use super::oracle::{Oracle, Violation};
 use super::plan::{CLIENTS, Fault, NODES, OrderKind, Step};
+use super::publishers::Publishers;
 use super::truth::Truth;
 
 /// Unix time in milliseconds at which every simulation starts.
@@ -58,6 +59,7 @@ pub(crate) struct World {
     nodes: Vec<Node>,
     clients: Vec<Client>,
     truth: Truth,
+    publishers: Publishers,
     /// Number of faults that took effect.
     pub(crate) faults: u64,
     /// Time since which all faults are repaired.
@@ -103,6 +105,7 @@ impl World {
             nodes,
             clients: (0..CLIENTS).map(Client::new).collect(),
             truth: Truth::default(),
+            publishers: Publishers::default(),
             faults: 0,
             calm_since_ms: None,
             was_refused: false,
@@ -129,15 +132,17 @@ impl World {
     }
 
     /// Records what the broker has accepted.
-    fn observe(&mut self) {
+    fn observe(&mut self) -> Result<(), Violation> {
         self.was_overloaded |= self.nodes.iter().any(|node| node.link.is_full());
         let events = self.observer.1.with(std::mem::take);
         for event in events {
             if let BrokerEvent::Publication { channel, publication, epoch } = event {
                 let payload = publication.data.clone();
+                self.publishers.accept(&channel, &payload)?;
                 self.truth.accept(&channel, &epoch, publication.offset, payload);
             }
         }
+        Ok(())
     }
 
     /// Runs one step, and checks all guarantees.
@@ -176,7 +181,7 @@ impl World {
             }
             Step::Fault(fault) => self.faults += u64::from(self.fault(fault)?),
         }
-        self.observe();
+        self.observe()?;
         self.backend.1.with(|answers| answers.clear());
         Ok(())
     }
@@ -214,18 +219,22 @@ impl World {
                 }
                 link.repair(&self.broker);
             }
-            Fault::Amnesia => self.forget(),
+            Fault::Amnesia => self.forget()?,
             Fault::Stall { node, ms } => {
                 self.nodes[node].stalled_until_ms = now.monotonic_ms + ms;
             }
+            Fault::SlowCalls { node, ms } => {
+                self.nodes[node].backends.slow_down(now.monotonic_ms + ms);
+            }
+            Fault::FailCalls { node, count } => self.nodes[node].backends.fail(count),
             Fault::Jump { seconds } => self.unix_ahead_ms += seconds * 1000,
         }
         Ok(true)
     }
 
     /// Replaces the broker by a new one. Events sent by the old one may still arrive.
-    fn forget(&mut self) {
-        self.observe();
+    fn forget(&mut self) -> Result<(), Violation> {
+        self.observe()?;
         self.incarnation += 1;
         let prefix = format!("epoch{}-", self.incarnation);
         self.broker = MemoryBroker::new(self.clock.clone(), prefix);
@@ -236,6 +245,7 @@ impl World {
         for node in self.nodes.iter_mut().filter(|node| node.link.is_up) {
             node.link.repair(&self.broker);
         }
+        Ok(())
     }
 
     /// Advances time in slices; in each, everything that can progress does.
@@ -253,7 +263,7 @@ impl World {
                     node.tick(now, &self.broker)?;
                     node.verify(now, &self.broker)?;
                     node.receive(now, &self.broker, usize::MAX)?;
-                    self.observe();
+                    self.observe()?;
                 }
                 for client in 0..CLIENTS {
                     self.live(client, now)?;
@@ -302,7 +312,7 @@ impl World {
         }
         let now = self.now();
         self.nodes[node].read(now, &self.broker, key)?;
-        self.observe();
+        self.observe()?;
         Ok(())
     }
 
@@ -443,6 +453,7 @@ impl World {
                 node.link.repair(&self.broker);
             }
             node.link.release();
+            node.backends.repair();
         }
         for client in &mut self.clients {
             client.read_paused_until_ms = 0;
