@@ -5,6 +5,7 @@
 
 pub mod codes;
 mod depth;
+mod items;
 pub mod json;
 pub mod message;
 pub mod protobuf;
@@ -40,8 +41,10 @@ pub enum DecodeError {
     /// A command extends beyond the end of its message.
     #[error("a command extends beyond the end of the message")]
     Truncated,
-    /// The message has more commands than [`crate::limits::COMMANDS_PER_MESSAGE_MAX`].
-    #[error("too many commands in one message")]
+    /// The message has more commands or replies than
+    /// [`crate::limits::COMMANDS_PER_MESSAGE_MAX`], or more items in its replies than its bytes
+    /// allow ([`crate::limits::ITEM_SIZE_MIN`]).
+    #[error("too many commands or items in one message")]
     TooMany,
 }
 

@@ -7,6 +7,7 @@ mod read;
 mod value;
 mod write;
 
+use super::items::ItemBudget;
 use super::{Command, DecodeError, Reply};
 use crate::limits::COMMANDS_PER_MESSAGE_MAX;
 
@@ -15,7 +16,7 @@ use crate::limits::COMMANDS_PER_MESSAGE_MAX;
 /// # Errors
 /// [`DecodeError`] if any line is not a command.
 pub fn decode_commands(message: &[u8]) -> Result<Vec<Command>, DecodeError> {
-    decode_lines(message, read::command)
+    decode_lines(message, |line, _| read::command(line))
 }
 
 /// Decodes all replies of one message.
@@ -46,19 +47,20 @@ fn separate(out: &mut Vec<u8>) {
 
 fn decode_lines<T>(
     message: &[u8],
-    decode: fn(&[u8]) -> Result<T, DecodeError>,
+    decode: fn(&[u8], &ItemBudget) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {
     // One newline at the end is tolerated (§1.5).
     let message = message.strip_suffix(b"\n").unwrap_or(message);
     if message.is_empty() {
         return Err(DecodeError::Empty);
     }
+    let items = ItemBudget::of(message.len());
     let mut decoded = Vec::with_capacity(1);
     for line in message.split(|byte| *byte == b'\n') {
         if decoded.len() == COMMANDS_PER_MESSAGE_MAX {
             return Err(DecodeError::TooMany);
         }
-        decoded.push(decode(line)?);
+        decoded.push(decode(line, &items)?);
     }
     Ok(decoded)
 }

@@ -7,6 +7,7 @@ mod field;
 mod read;
 mod write;
 
+use super::items::ItemBudget;
 use super::{ClientInfo, Command, DecodeError, Publication, Reply};
 use crate::limits::COMMANDS_PER_MESSAGE_MAX;
 use field::Reader;
@@ -47,7 +48,7 @@ pub fn encode_publication(publication: &Publication, out: &mut Vec<u8>) {
 /// # Errors
 /// [`DecodeError`] if the bytes are not a publication.
 pub fn decode_publication(bytes: &[u8]) -> Result<Publication, DecodeError> {
-    read::publication(Reader::new(bytes))
+    read::publication(Reader::new(bytes, &ItemBudget::of(bytes.len())))
 }
 
 /// Appends a client's information without a length.
@@ -60,7 +61,7 @@ pub fn encode_client_info(info: &ClientInfo, out: &mut Vec<u8>) {
 /// # Errors
 /// [`DecodeError`] if the bytes are not a client's information.
 pub fn decode_client_info(bytes: &[u8]) -> Result<ClientInfo, DecodeError> {
-    read::client_info(Reader::new(bytes))
+    read::client_info(Reader::new(bytes, &ItemBudget::of(bytes.len())))
 }
 
 fn decode_delimited<T>(
@@ -70,7 +71,8 @@ fn decode_delimited<T>(
     if message.is_empty() {
         return Err(DecodeError::Empty);
     }
-    let mut reader = Reader::new(message);
+    let items = ItemBudget::of(message.len());
+    let mut reader = Reader::new(message, &items);
     let mut decoded = Vec::with_capacity(1);
     while !reader.is_at_end() {
         if decoded.len() == COMMANDS_PER_MESSAGE_MAX {

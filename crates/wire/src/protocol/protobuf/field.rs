@@ -5,11 +5,14 @@ use std::str;
 use bytes::Bytes;
 
 use crate::protocol::DecodeError;
+use crate::protocol::items::ItemBudget;
 
 /// Reads the fields of one message.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
+    /// Items that the whole message may still have.
+    items: &'a ItemBudget,
 }
 
 /// The value of one field.
@@ -18,14 +21,14 @@ pub(super) enum Value<'a> {
     /// A varint (wire type 0).
     Varint(u64),
     /// Length-delimited bytes (wire type 2).
-    Bytes(&'a [u8]),
+    Bytes(Reader<'a>),
     /// A fixed-size number (wire types 1 and 5), used by no field of this protocol.
     Fixed,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { rest: bytes }
+    pub(super) fn new(bytes: &'a [u8], items: &'a ItemBudget) -> Reader<'a> {
+        Reader { rest: bytes, items }
     }
 
     pub(super) fn is_at_end(&self) -> bool {
@@ -45,7 +48,7 @@ impl<'a> Reader<'a> {
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
             1 => self.take(8).map(|_| Value::Fixed)?,
-            2 => Value::Bytes(self.delimited()?.rest),
+            2 => Value::Bytes(self.delimited()?),
             5 => self.take(4).map(|_| Value::Fixed)?,
             // Groups (wire types 3 and 4) are obsolete.
             _ => return Err(DecodeError::Protobuf),
@@ -56,7 +59,7 @@ impl<'a> Reader<'a> {
     /// Reads a length and returns a reader of that many bytes.
     pub(super) fn delimited(&mut self) -> Result<Reader<'a>, DecodeError> {
         let length = usize::try_from(self.varint()?).map_err(|_| DecodeError::Truncated)?;
-        Ok(Reader { rest: self.take(length)? })
+        Ok(Reader { rest: self.take(length)?, ..*self })
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
@@ -111,9 +114,16 @@ impl<'a> Value<'a> {
         Ok(self.u64()? != 0)
     }
 
+    /// A message of which there may be many in the message around it.
+    pub(super) fn item(self) -> Result<Reader<'a>, DecodeError> {
+        let reader = self.message()?;
+        reader.items.take()?;
+        Ok(reader)
+    }
+
     pub(super) fn message(self) -> Result<Reader<'a>, DecodeError> {
         match self {
-            Value::Bytes(bytes) => Ok(Reader::new(bytes)),
+            Value::Bytes(reader) => Ok(reader),
             Value::Varint(_) | Value::Fixed => Err(DecodeError::Protobuf),
         }
     }
@@ -212,7 +222,8 @@ mod tests {
                 let mut out = b"before".to_vec();
                 delimited(&mut out, |out| out.extend_from_slice(&bytes));
                 assert!(out == expected, "{length}");
-                let mut reader = Reader::new(&out[b"before".len()..]);
+                let items = ItemBudget::of(out.len());
+                let mut reader = Reader::new(&out[b"before".len()..], &items);
                 assert!(reader.delimited().unwrap().rest == bytes && reader.is_at_end());
             }
         }

@@ -347,7 +347,7 @@ pub(super) fn publication(reader: Reader<'_>) -> Read<Publication> {
             4 => publication.data = field.bytes()?,
             5 => publication.info = Some(client_info(field.message()?)?),
             6 => publication.offset = field.u64()?,
-            7 => publication.tags.push(pair(field.message()?)?),
+            7 => publication.tags.push(pair(field.item()?)?),
             9 => publication.time = field.i64()?,
             _ => {}
         }
@@ -363,7 +363,7 @@ fn connect_result(reader: Reader<'_>) -> Read<ConnectResult> {
             3 => result.expires = field.bool()?,
             4 => result.ttl = field.u32()?,
             5 => result.data = field.bytes()?,
-            6 => result.subs.push(entry(field.message()?, subscribe_result)?),
+            6 => result.subs.push(entry(field.item()?, subscribe_result)?),
             7 => result.ping = field.u32()?,
             8 => result.pong = field.bool()?,
             9 => result.session = field.string()?,
@@ -382,7 +382,7 @@ fn subscribe_result(reader: Reader<'_>) -> Read<SubscribeResult> {
             2 => result.ttl = field.u32()?,
             3 => result.recoverable = field.bool()?,
             6 => result.epoch = field.string()?,
-            7 => result.publications.push(Arc::new(publication(field.message()?)?)),
+            7 => result.publications.push(Arc::new(publication(field.item()?)?)),
             8 => result.recovered = field.bool()?,
             9 => result.offset = field.u64()?,
             10 => result.positioned = field.bool()?,
@@ -397,7 +397,7 @@ fn subscribe_result(reader: Reader<'_>) -> Read<SubscribeResult> {
 fn presence(reader: Reader<'_>) -> Read<Vec<(String, ClientInfo)>> {
     fields(reader, |clients: &mut Vec<(String, ClientInfo)>, number, field| {
         if number == 1 {
-            clients.push(entry(field.message()?, client_info)?);
+            clients.push(entry(field.item()?, client_info)?);
         }
         Ok(())
     })
@@ -417,7 +417,7 @@ fn presence_stats(reader: Reader<'_>) -> Read<PresenceStats> {
 fn history_result(reader: Reader<'_>) -> Read<HistoryResult> {
     fields(reader, |result: &mut HistoryResult, number, field| {
         match number {
-            1 => result.publications.push(Arc::new(publication(field.message()?)?)),
+            1 => result.publications.push(Arc::new(publication(field.item()?)?)),
             2 => result.epoch = field.string()?,
             3 => result.offset = field.u64()?,
             _ => {}

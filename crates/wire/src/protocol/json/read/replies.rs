@@ -1,17 +1,25 @@
 //! Replies and pushes, as a client decodes them.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::{Deserializer as _, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::{Empty, Raw, RawData, content, object, payload, verbatim};
+use crate::protocol::items::ItemBudget;
 use crate::protocol::json::value::Text;
 use crate::protocol::{self as p, DecodeError, PushEvent, Reply, ReplyBody, StreamPosition};
 
-pub(in crate::protocol::json) fn reply(line: &[u8]) -> Result<Reply, DecodeError> {
-    object::<RawReply<'_>>(line).map(Reply::from)
+pub(in crate::protocol::json) fn reply(
+    line: &[u8],
+    items: &ItemBudget,
+) -> Result<Reply, DecodeError> {
+    object::<RawReply<'_>>(line)?.decode(items)
 }
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawReply<'a> {
@@ -78,7 +86,7 @@ struct RawPublication<'a> {
     info: Option<RawInfo<'a>>,
     offset: u64,
     #[serde(borrow)]
-    tags: Option<BTreeMap<Text<'a>, Text<'a>>>,
+    tags: Raw<'a>,
     time: i64,
 }
 
@@ -130,7 +138,7 @@ struct RawConnectResult<'a> {
     #[serde(borrow)]
     data: Raw<'a>,
     #[serde(borrow)]
-    subs: Option<BTreeMap<Text<'a>, RawSubscribeResult<'a>>>,
+    subs: Raw<'a>,
     ping: u32,
     pong: bool,
     #[serde(borrow)]
@@ -149,7 +157,7 @@ struct RawSubscribeResult<'a> {
     #[serde(borrow)]
     epoch: Text<'a>,
     #[serde(borrow)]
-    publications: Vec<RawPublication<'a>>,
+    publications: Raw<'a>,
     recovered: bool,
     offset: u64,
     positioned: bool,
@@ -162,7 +170,7 @@ struct RawSubscribeResult<'a> {
 #[serde(default)]
 struct RawPresence<'a> {
     #[serde(borrow)]
-    presence: BTreeMap<Text<'a>, RawInfo<'a>>,
+    presence: Raw<'a>,
 }
 
 #[derive(Deserialize, Default)]
@@ -176,7 +184,7 @@ struct RawStats {
 #[serde(default)]
 struct RawHistoryResult<'a> {
     #[serde(borrow)]
-    publications: Vec<RawPublication<'a>>,
+    publications: Raw<'a>,
     #[serde(borrow)]
     epoch: Text<'a>,
     offset: u64,
@@ -193,8 +201,65 @@ struct RawRefreshResult<'a> {
     ttl: u32,
 }
 
-impl From<RawReply<'_>> for Reply {
-    fn from(raw: RawReply<'_>) -> Reply {
+/// A value inside a reply of which there may be many.
+trait Item<'a>: Deserialize<'a> {
+    type Decoded;
+
+    fn decode(self, items: &ItemBudget) -> Result<Self::Decoded, DecodeError>;
+}
+
+/// Decodes a list or an object item by item, so that no more is kept than the budget allows.
+fn read_items<'a, V>(raw: Raw<'a>, visitor: V, items: &ItemBudget) -> Result<V::Value, DecodeError>
+where
+    V: Visitor<'a, Value: Default>,
+{
+    let Some(raw) = raw else { return Ok(V::Value::default()) };
+    let read = serde_json::Deserializer::from_str(raw.get()).deserialize_any(visitor);
+    read.map_err(|_| items.error_or(DecodeError::Json))
+}
+
+struct ListVisitor<'b, T>(&'b ItemBudget, PhantomData<T>);
+
+impl<'de, T: Item<'de>> Visitor<'de> for ListVisitor<'_, T> {
+    type Value = Vec<T::Decoded>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut decoded = Vec::new();
+        while let Some(item) = list.next_element::<T>()? {
+            self.0.take().map_err(A::Error::custom)?;
+            decoded.push(item.decode(self.0).map_err(A::Error::custom)?);
+        }
+        Ok(decoded)
+    }
+}
+
+struct EntriesVisitor<'b, T>(&'b ItemBudget, PhantomData<T>);
+
+impl<'de, T: Item<'de>> Visitor<'de> for EntriesVisitor<'_, T> {
+    type Value = BTreeMap<String, T::Decoded>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut decoded = BTreeMap::new();
+        while let Some((name, value)) = map.next_entry::<Text<'de>, T>()? {
+            self.0.take().map_err(A::Error::custom)?;
+            let value = value.decode(self.0).map_err(A::Error::custom)?;
+            decoded.insert(name.into_owned(), value);
+        }
+        Ok(decoded)
+    }
+}
+
+impl RawReply<'_> {
+    fn decode(self, items: &ItemBudget) -> Result<Reply, DecodeError> {
+        let raw = self;
         let body = if let Some(error) = raw.error {
             ReplyBody::Error(p::ErrorReply {
                 code: error.code,
@@ -202,23 +267,22 @@ impl From<RawReply<'_>> for Reply {
                 temporary: error.temporary,
             })
         } else if let Some(push) = raw.push {
-            ReplyBody::Push(push.into())
+            ReplyBody::Push(push.decode(items)?)
         } else if let Some(result) = raw.connect {
-            ReplyBody::Connect(Box::new(result.into()))
+            ReplyBody::Connect(Box::new(result.decode(items)?))
         } else if let Some(result) = raw.subscribe {
-            ReplyBody::Subscribe(Box::new(result.into()))
+            ReplyBody::Subscribe(Box::new(result.decode(items)?))
         } else if raw.unsubscribe.is_some() {
             ReplyBody::Unsubscribe
         } else if raw.publish.is_some() {
             ReplyBody::Publish
         } else if let Some(presence) = raw.presence {
-            let clients = presence.presence.into_iter();
-            ReplyBody::Presence(clients.map(|(id, info)| (id.into_owned(), info.into())).collect())
+            ReplyBody::Presence(entries::<RawInfo<'_>>(presence.presence, items)?)
         } else if let Some(RawStats { num_clients, num_users }) = raw.presence_stats {
             ReplyBody::PresenceStats(p::PresenceStats { num_clients, num_users })
         } else if let Some(result) = raw.history {
             ReplyBody::History(p::HistoryResult {
-                publications: publications(result.publications),
+                publications: publications(result.publications, items)?,
                 epoch: result.epoch.into_owned(),
                 offset: result.offset,
             })
@@ -236,14 +300,15 @@ impl From<RawReply<'_>> for Reply {
         } else {
             ReplyBody::Ping
         };
-        Reply { id: raw.id, body }
+        Ok(Reply { id: raw.id, body })
     }
 }
 
-impl From<RawPush<'_>> for p::Push {
-    fn from(raw: RawPush<'_>) -> p::Push {
+impl RawPush<'_> {
+    fn decode(self, items: &ItemBudget) -> Result<p::Push, DecodeError> {
+        let raw = self;
         let event = if let Some(publication) = raw.r#pub {
-            PushEvent::Publication(Arc::new(publication.into()))
+            PushEvent::Publication(Arc::new(publication.decode(items)?))
         } else if let Some(join) = raw.join {
             PushEvent::Join(Arc::new(join.info.into()))
         } else if let Some(leave) = raw.leave {
@@ -270,23 +335,21 @@ impl From<RawPush<'_>> for p::Push {
         } else {
             PushEvent::Unknown
         };
-        p::Push { channel: raw.channel.as_str().into(), event }
+        Ok(p::Push { channel: raw.channel.as_str().into(), event })
     }
 }
 
-fn publications(raw: Vec<RawPublication<'_>>) -> Vec<Arc<p::Publication>> {
-    raw.into_iter().map(|publication| Arc::new(publication.into())).collect()
-}
+impl<'a> Item<'a> for RawPublication<'a> {
+    type Decoded = p::Publication;
 
-impl From<RawPublication<'_>> for p::Publication {
-    fn from(raw: RawPublication<'_>) -> p::Publication {
-        p::Publication {
-            data: verbatim(raw.data),
-            info: raw.info.map(p::ClientInfo::from),
-            offset: raw.offset,
-            tags: pairs(raw.tags),
-            time: raw.time,
-        }
+    fn decode(self, items: &ItemBudget) -> Result<p::Publication, DecodeError> {
+        Ok(p::Publication {
+            data: verbatim(self.data),
+            info: self.info.map(p::ClientInfo::from),
+            offset: self.offset,
+            tags: entries::<Text<'_>>(self.tags, items)?,
+            time: self.time,
+        })
     }
 }
 
@@ -301,43 +364,71 @@ impl From<RawInfo<'_>> for p::ClientInfo {
     }
 }
 
-impl From<RawConnectResult<'_>> for p::ConnectResult {
-    fn from(raw: RawConnectResult<'_>) -> p::ConnectResult {
-        let subs = raw.subs.unwrap_or_default().into_iter();
-        p::ConnectResult {
+impl RawConnectResult<'_> {
+    fn decode(self, items: &ItemBudget) -> Result<p::ConnectResult, DecodeError> {
+        let raw = self;
+        Ok(p::ConnectResult {
             client: raw.client.into_owned(),
             version: raw.version.into_owned(),
             expires: raw.expires,
             ttl: raw.ttl,
             data: payload(raw.data),
-            subs: subs.map(|(channel, result)| (channel.into_owned(), result.into())).collect(),
+            subs: entries::<RawSubscribeResult<'_>>(raw.subs, items)?,
             ping: raw.ping,
             pong: raw.pong,
             session: raw.session.into_owned(),
             node: raw.node.into_owned(),
             time: raw.time,
-        }
+        })
     }
 }
 
-impl From<RawSubscribeResult<'_>> for p::SubscribeResult {
-    fn from(raw: RawSubscribeResult<'_>) -> p::SubscribeResult {
-        p::SubscribeResult {
+impl<'a> Item<'a> for RawSubscribeResult<'a> {
+    type Decoded = p::SubscribeResult;
+
+    fn decode(self, items: &ItemBudget) -> Result<p::SubscribeResult, DecodeError> {
+        let raw = self;
+        Ok(p::SubscribeResult {
             expires: raw.expires,
             ttl: raw.ttl,
             recoverable: raw.recoverable,
             epoch: raw.epoch.into_owned(),
-            publications: publications(raw.publications),
+            publications: publications(raw.publications, items)?,
             recovered: raw.recovered,
             offset: raw.offset,
             positioned: raw.positioned,
             data: payload(raw.data),
             was_recovering: raw.was_recovering,
-        }
+        })
     }
 }
 
-fn pairs(raw: Option<BTreeMap<Text<'_>, Text<'_>>>) -> Vec<(String, String)> {
-    let owned = |(key, value): (Text<'_>, Text<'_>)| (key.into_owned(), value.into_owned());
-    raw.unwrap_or_default().into_iter().map(owned).collect()
+impl<'a> Item<'a> for RawInfo<'a> {
+    type Decoded = p::ClientInfo;
+
+    fn decode(self, _: &ItemBudget) -> Result<p::ClientInfo, DecodeError> {
+        Ok(self.into())
+    }
+}
+
+impl<'a> Item<'a> for Text<'a> {
+    type Decoded = String;
+
+    fn decode(self, _: &ItemBudget) -> Result<String, DecodeError> {
+        Ok(self.into_owned())
+    }
+}
+
+fn publications(raw: Raw<'_>, items: &ItemBudget) -> Result<Vec<Arc<p::Publication>>, DecodeError> {
+    let list = read_items(raw, ListVisitor::<RawPublication<'_>>(items, PhantomData), items)?;
+    Ok(list.into_iter().map(Arc::new).collect())
+}
+
+/// The entries of an object, in the order of their names.
+fn entries<'a, T: Item<'a>>(
+    raw: Raw<'a>,
+    items: &ItemBudget,
+) -> Result<Vec<(String, T::Decoded)>, DecodeError> {
+    let entries = read_items(raw, EntriesVisitor::<T>(items, PhantomData), items)?;
+    Ok(entries.into_iter().collect())
 }
