@@ -31,7 +31,7 @@ pub(crate) fn shared() -> &'static Broker {
     BROKER.get_or_init(Broker::start)
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(150);
 
 impl Broker {
     fn start() -> Broker {

@@ -55,6 +55,11 @@ struct Node {
 impl Node {
     /// A member of this group with this engine.
     fn start(broker: &Broker, engine: &str, group: &str) -> Node {
+        Node::reading("stream", broker, engine, group)
+    }
+
+    /// The same for another topic.
+    fn reading(topic: &str, broker: &Broker, engine: &str, group: &str) -> Node {
         let config = format!(
             r#"
             http_server = {{ address = "127.0.0.1", port = 0 }}
@@ -68,7 +73,7 @@ impl Node {
             type = "kafka"
             [consumers.kafka]
             brokers = ["127.0.0.1:{port}"]
-            topics = ["stream"]
+            topics = ["{topic}"]
             consumer_group = "{group}"
             [consumers.kafka.publication_data_mode]
             enabled = true
@@ -215,9 +220,7 @@ async fn a_stream_reaches_its_subscribers_in_order_and_once_although_a_node_is_k
     let (broker, redis) = (shared(), Redis::start());
     let producer = broker.topics(&[("stream", PARTITIONS)]).await;
     let total = load.channels * load.each;
-    let port = redis.port;
-    let engine =
-        format!("{{ type = \"redis\", redis = {{ address = \"redis://127.0.0.1:{port}\" }} }}");
+    let engine = redis.engine();
     let survivor = Node::start(broker, &engine, "nodes");
     let received = Arc::<Received>::default();
     let subscribers: Vec<_> = (0..load.channels)
@@ -263,4 +266,28 @@ async fn a_stream_reaches_its_subscribers_in_order_and_once_although_a_node_is_k
         drop(survivor);
         compare(broker, load.channels * (load.each + load.each / 100)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_wait_for_a_broker_that_is_away_and_poison_is_set_aside() {
+    let (broker, mut redis) = (shared(), Redis::start());
+    let producer = broker.topics(&[("waiting", 2)]).await;
+    let node = Node::reading("waiting", broker, &redis.engine(), "waiting");
+    let to = |channel: &str, number: u32| {
+        let record = Record::new("waiting", number.to_string()).key(number.to_string());
+        record.header("centrifugo-channels", channel.to_owned())
+    };
+    let _sent = producer.send(to("stream:a", 0)).await.unwrap();
+    node.until("processed_total", |count| count == 1).await;
+    redis.kill();
+    for number in 1..200 {
+        let _sent = producer.send(to("stream:a", number)).await.unwrap();
+    }
+    let _sent = producer.send(to("nowhere:a", 200)).await.unwrap();
+    node.until("retries_total", |count| count > 0).await;
+    redis.come_back();
+    node.until("processed_total", |count| count == 200).await;
+    node.until("rejected_total", |count| count == 1).await;
+    node.until("lag", |lag| lag == 0).await;
+    assert_eq!(node.metric("up"), 1);
 }
