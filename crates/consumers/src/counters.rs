@@ -70,7 +70,8 @@ impl ConsumerCounters {
         self.is_connected.store(false, Ordering::Relaxed);
     }
 
-    /// Notes the number of messages that this node has to handle and has not handled.
+    /// Notes the number of messages that this node has to handle and has not handled; bytes for the
+    /// log of a database.
     pub fn set_lag(&self, lag: u64) {
         self.lag.store(lag, Ordering::Relaxed);
     }

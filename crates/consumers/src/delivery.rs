@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tracing::{info, warn};
@@ -42,6 +43,15 @@ pub enum Settled {
     Stopped,
 }
 
+/// The result of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The result is final.
+    Settled(Settled),
+    /// The message has to be tried again after this time.
+    Wait(Duration),
+}
+
 impl<H: Handler> Delivery<H> {
     /// Delivers to `handler`.
     pub fn new(handler: Arc<H>, counters: Arc<ConsumerCounters>) -> Delivery<H> {
@@ -61,31 +71,43 @@ impl<H: Handler> Delivery<H> {
         let mut backoff = RetryBackoff::new(RETRY_DELAY, RETRY_DELAY_MAX);
         let mut attempts = 0_u64;
         loop {
-            match self.handle(message).await {
-                Handled::Done => {
-                    self.counters.count_processed();
-                    if attempts > 0 {
+            match self.attempt(message, &mut backoff).await {
+                Attempt::Settled(settled) => {
+                    if attempts > 0 && settled == Settled::Done {
                         let (consumer, at) = (&message.origin.consumer, &message.origin);
                         info!(%consumer, %at, attempts, "consumer: a message took effect after retries");
                     }
-                    return Settled::Done;
+                    return settled;
                 }
-                Handled::Rejected { reason } => return self.reject(&message.origin, reason),
-                Handled::Wait { reason, retry_after } => {
+                Attempt::Wait(delay) => {
                     attempts += 1;
-                    self.counters.count_retry();
-                    let delay = retry_after.unwrap_or_else(|| backoff.next_delay());
-                    if let Some(left_out) = self.waits.admit() {
-                        let (consumer, at) = (&message.origin.consumer, &message.origin);
-                        warn!(
-                            %consumer, %at, %reason, ?delay, attempts, left_out,
-                            "consumer: a message cannot be handled now and is tried again"
-                        );
-                    }
                     if stop.requested_within(delay).await {
                         return Settled::Stopped;
                     }
                 }
+            }
+        }
+    }
+
+    /// Delivers a message once, for sources that must not hold it while it waits.
+    pub async fn attempt(&self, message: &ConsumedMessage, backoff: &mut RetryBackoff) -> Attempt {
+        match self.handle(message).await {
+            Handled::Done => {
+                self.counters.count_processed();
+                Attempt::Settled(Settled::Done)
+            }
+            Handled::Rejected { reason } => Attempt::Settled(self.reject(&message.origin, reason)),
+            Handled::Wait { reason, retry_after } => {
+                self.counters.count_retry();
+                let delay = retry_after.unwrap_or_else(|| backoff.next_delay());
+                if let Some(left_out) = self.waits.admit() {
+                    let (consumer, at) = (&message.origin.consumer, &message.origin);
+                    warn!(
+                        %consumer, %at, %reason, ?delay, left_out,
+                        "consumer: a message cannot be handled now and is tried again"
+                    );
+                }
+                Attempt::Wait(delay)
             }
         }
     }

@@ -23,6 +23,8 @@ pub mod restart;
 pub mod stop;
 
 pub mod kafka;
+pub mod nats_jetstream;
+pub mod postgresql;
 
 pub mod error;
 pub mod limits;

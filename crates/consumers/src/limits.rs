@@ -59,3 +59,56 @@ pub const KAFKA_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub const KAFKA_FAULTS_MAX: u32 = 20;
 
 const _: () = assert!(KAFKA_DRAIN_TIMEOUT.as_millis() < KAFKA_REBALANCE_TIMEOUT.as_millis());
+
+/// Servers of one DSN that are tried in turn.
+pub const POSTGRES_HOSTS_MAX: usize = 16;
+/// Time for connecting to PostgreSQL and logging in, unless the DSN has `connect_timeout`.
+pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes asked of the socket in one read.
+pub const POSTGRES_READ_SIZE: usize = 32 * 1024;
+/// Bytes of a payload in an outbox: more than any publication that the server accepts. Longer ones
+/// do not leave the database.
+pub const OUTBOX_PAYLOAD_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one message of PostgreSQL outside of replication: a row with the longest payload.
+pub const POSTGRES_MESSAGE_MAX: usize = OUTBOX_PAYLOAD_MAX + 64 * 1024;
+/// Rows of an answer that is read at once; such statements return one or two.
+pub const POSTGRES_ROWS_MAX: usize = 64;
+/// Notifications that wait. Further ones are dropped: the partitions are polled too.
+pub const POSTGRES_NOTIFICATIONS_MAX: usize = 1_024;
+/// Partitions of one outbox; each has a connection.
+pub const OUTBOX_PARTITIONS_MAX: u32 = 256;
+/// Rows of one transaction of an outbox.
+pub const OUTBOX_SELECT_MAX: u32 = 10_000;
+/// Rows up to which the lag of a partition is counted.
+pub const OUTBOX_LAG_MAX: u64 = 1_000_000;
+/// Time between two counts of the lag of a partition that has more rows than one transaction takes.
+pub const OUTBOX_LAG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Tables that one stream of changes describes.
+pub const RELATIONS_MAX: usize = 16_384;
+/// Time between two looks at a slot that another node reads.
+pub const SLOT_RETRY: Duration = Duration::from_secs(1);
+/// Time between two confirmations of what is done.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time without a sign of life; `wal_sender_timeout` is 60 s by default.
+pub const STATUS_SILENCE: Duration = Duration::from_secs(10);
+/// Greatest bound of a row of a stream of changes.
+pub const ROW_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Messages of one pull from JetStream.
+pub const JETSTREAM_BATCH: usize = 100;
+/// Bytes of one pull from JetStream.
+pub const JETSTREAM_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Time after which a pull is renewed.
+pub const JETSTREAM_PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// Time between two signs of life of a pull without messages.
+pub const JETSTREAM_HEARTBEAT: Duration = Duration::from_secs(5);
+/// Time after which JetStream delivers a message again that a node has not acknowledged.
+pub const JETSTREAM_ACK_WAIT: Duration = Duration::from_secs(30);
+/// Time between two words to JetStream that a message is still at work.
+pub const JETSTREAM_PROGRESS: Duration = Duration::from_secs(10);
+/// Time for a reply of JetStream.
+pub const JETSTREAM_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+const _: () = assert!(JETSTREAM_PROGRESS.as_millis() * 2 < JETSTREAM_ACK_WAIT.as_millis());
+const _: () = assert!(STATUS_INTERVAL.as_millis() < STATUS_SILENCE.as_millis());

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use consumers::postgresql::{change_capture, outbox};
 use consumers::{
     Body, ConsumedMessage, ConsumedPublication, ConsumerTask, Handled, Handler, StopSignal,
-    StopTrigger, kafka,
+    StopTrigger, kafka, nats_jetstream,
 };
 use tokio::sync::watch;
 use tracing::warn;
@@ -85,6 +86,9 @@ async fn run(
     let stop: StopSignal = task.stop.clone();
     match source {
         ConsumerSource::Kafka(settings) => kafka::run(task, *settings, handler).await,
+        ConsumerSource::Outbox(settings) => outbox::run(task, *settings, handler).await,
+        ConsumerSource::Capture(settings) => change_capture::run(task, *settings, handler).await,
+        ConsumerSource::JetStream(settings) => nats_jetstream::run(task, *settings, handler).await,
     }
     if stop.is_requested() {
         count.send_modify(|running| *running = running.saturating_sub(1));

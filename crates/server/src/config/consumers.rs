@@ -10,13 +10,19 @@ use ::consumers::decode::{PublicationHeaders, RecordForm};
 use ::consumers::kafka::{KafkaForm, KafkaSasl, KafkaSaslMechanism, KafkaSettings, KafkaTls};
 use ::consumers::limits::{KAFKA_FETCH_BYTES, KAFKA_SESSION_TIMEOUT};
 
+use ::consumers::nats_jetstream::NatsConsumerSettings;
+use ::consumers::postgresql::capture_settings::CaptureSettings;
+use ::consumers::postgresql::outbox_settings::OutboxSettings;
+
 use super::coerce::shown;
 use super::engine::pem;
 use super::mistakes::KeyedMistakes;
+use super::nats_consumers::resolve_jetstream;
 use super::options::consumers::{
     ConsumerSection, ConsumerType, KafkaPublicationSection, KafkaSection, KafkaTlsSection,
     SaslMechanism,
 };
+use super::postgresql_consumers::{resolve_capture, resolve_outbox};
 use super::schema::Setting;
 
 /// A consumer to run.
@@ -33,6 +39,12 @@ pub struct ConsumerConfig {
 pub enum ConsumerSource {
     /// Topics of Kafka.
     Kafka(Box<KafkaSettings>),
+    /// An outbox in PostgreSQL.
+    Outbox(Box<OutboxSettings>),
+    /// Changes of tables of PostgreSQL.
+    Capture(Box<CaptureSettings>),
+    /// A stream of NATS JetStream.
+    JetStream(Box<NatsConsumerSettings>),
 }
 
 /// Resolves all consumers; those that are not enabled are left out.
@@ -65,6 +77,22 @@ pub(super) fn resolve_consumers(
         let source = match *section.r#type {
             ConsumerType::Kafka => {
                 ConsumerSource::Kafka(Box::new(resolve_kafka(&section.kafka, mistakes)))
+            }
+            ConsumerType::Postgresql => {
+                let Some(settings) = resolve_outbox(&section.postgresql, mistakes) else {
+                    continue;
+                };
+                ConsumerSource::Outbox(Box::new(settings))
+            }
+            ConsumerType::PostgresqlCdc => {
+                let Some(settings) = resolve_capture(&section.postgresql_cdc, mistakes) else {
+                    continue;
+                };
+                ConsumerSource::Capture(Box::new(settings))
+            }
+            ConsumerType::NatsJetStream => {
+                let settings = resolve_jetstream(&section.nats_jetstream, mistakes);
+                ConsumerSource::JetStream(Box::new(settings))
             }
             ConsumerType::Missing => {
                 mistakes.push(section.r#type.fault("is needed, such as \"kafka\""));

@@ -9,6 +9,8 @@ pub(super) mod client;
 pub(super) mod consumers;
 pub(super) mod engine;
 pub(super) mod http;
+pub(super) mod nats_consumers;
+pub(super) mod postgresql_consumers;
 
 use std::time::Duration;
 

@@ -90,7 +90,7 @@ pub const METRICS: &[Metric] = &[
     metric("tidings_consumer_rejected_total", Counter, &["consumer"], "Messages that can never be handled."),
     metric("tidings_consumer_dead_letters_total", Counter, &["consumer"], "Rejected messages that were stored as dead letters."),
     metric("tidings_consumer_failures_total", Counter, &["consumer"], "Times that the consumer lost its source, or could not start."),
-    metric("tidings_consumer_lag", Gauge, &["consumer"], "Messages in the source that this node has to handle and has not handled."),
+    metric("tidings_consumer_lag", Gauge, &["consumer"], "Messages in the source that this node has to handle and has not handled; for postgresql_cdc bytes of the log of the database."),
     metric("process_cpu_seconds_total", Counter, &[], "Processor time of the process, user and system."),
     metric("process_open_fds", Gauge, &[], "Open file descriptors."),
     metric("process_max_fds", Gauge, &[], "File descriptors that may be open."),

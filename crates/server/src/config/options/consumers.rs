@@ -5,13 +5,19 @@ use std::time::Duration;
 use crate::config::kind::{Secret, one_of};
 use crate::config::schema::{ListItem, section};
 
+use super::nats_consumers::JetStreamConsumerSection;
+use super::postgresql_consumers::{CaptureSection, OutboxSection};
+
 section! {
     /// One of `consumers`.
     ConsumerSection titled "Consumers: `consumers[]`" {
         name: String = "", "Name of the consumer in logs and metrics, of letters, digits and underscores.";
         enabled: bool = false, "Run this consumer.";
-        r#type: ConsumerType = "", "Where messages come from: kafka. Each type has a section of its name.";
+        r#type: ConsumerType = "", "Where messages come from: kafka, postgresql (an outbox), postgresql_cdc (changes of tables) or nats_jetstream. Each type has a section of its name.";
         kafka: KafkaSection;
+        postgresql: OutboxSection;
+        postgresql_cdc: CaptureSection;
+        nats_jetstream: JetStreamConsumerSection;
     }
 }
 
@@ -32,6 +38,9 @@ kafka = { brokers = [\"kafka:9092\"], topics = [\"orders\"], consumer_group = \"
 pub(crate) enum ConsumerType {
     Missing,
     Kafka,
+    Postgresql,
+    PostgresqlCdc,
+    NatsJetStream,
     /// A type of the compatible server that is not supported.
     Unsupported(&'static str),
 }
@@ -39,8 +48,9 @@ pub(crate) enum ConsumerType {
 one_of!(ConsumerType {
     "" => ConsumerType::Missing,
     "kafka" => ConsumerType::Kafka,
-    "postgresql" => ConsumerType::Unsupported("postgresql"),
-    "nats_jetstream" => ConsumerType::Unsupported("nats_jetstream"),
+    "postgresql" => ConsumerType::Postgresql,
+    "postgresql_cdc" => ConsumerType::PostgresqlCdc,
+    "nats_jetstream" => ConsumerType::NatsJetStream,
     "redis_stream" => ConsumerType::Unsupported("redis_stream"),
     "google_pub_sub" => ConsumerType::Unsupported("google_pub_sub"),
     "aws_sqs" => ConsumerType::Unsupported("aws_sqs"),
