@@ -164,6 +164,14 @@ pub const IN_FLIGHT_MAX: usize = 400_000;
 /// for it.
 pub const NAMES_PER_COMMAND: usize = 128;
 
+/// Maximum number of publications that one command makes. Redis needs 5 µs for each of a channel and
+/// up to 12 µs for each of different ones, so less than a millisecond, in which it does nothing
+/// else.
+pub const BATCH_MAX: usize = 64;
+
+/// Maximum bytes of those publications together; a larger one is a command by itself.
+pub const BATCH_BYTES_MAX: usize = 64 * 1024;
+
 /// Number of partitions of a Redis Cluster's slots: many times the servers of a large cluster, few
 /// enough to visit in one turn.
 pub const PARTITIONS: usize = 256;

@@ -85,6 +85,8 @@ mod pages;
 mod partition;
 mod payload;
 mod presence;
+mod publish_batch;
+mod publish_call;
 mod registry;
 mod request_connection;
 mod resp;

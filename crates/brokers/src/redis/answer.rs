@@ -11,7 +11,8 @@ use engine::revocation::{Revocation, RevokeOutcome};
 use wire::protocol::protobuf::{decode_client_info, decode_publication};
 use wire::protocol::{ClientInfo, HistoryResult, PresenceStats, Publication, StreamPosition};
 
-use super::command_request::CommandRequest;
+use super::command_request::{CommandRequest, PublishCommand};
+use super::publish_call::{self, PublishFailure};
 use super::resp::Frame;
 use crate::control;
 
@@ -35,7 +36,9 @@ pub(super) fn read(request: &CommandRequest, frame: &Frame) -> Option<BrokerRepl
             });
             Some(id.answer(result))
         }
-        CommandRequest::Publish { id, .. } => Some(id.answer(known(published(frame)))),
+        CommandRequest::Publish(PublishCommand { id, .. }) => {
+            Some(id.answer(known(published(frame))))
+        }
         CommandRequest::RemoveHistory { id, .. } => Some(id.answer(Ok(HistoryRemoved))),
         CommandRequest::ChannelTtl { id, .. } => Some(id.answer(known(ttl(frame)))),
         CommandRequest::Presence(PresenceRequest::Stats { id, .. }) => {
@@ -127,13 +130,21 @@ fn publication(entry: &Frame) -> Option<Arc<Publication>> {
     Some(Arc::new(Publication { offset, ..publication }))
 }
 
-/// The script replies with a position, `PUBLISH` with the number of receivers.
+/// The script replies with the position of one run, `PUBLISH` with the number of receivers.
 fn published(frame: &Frame) -> Option<StreamPosition> {
     if matches!(frame, Frame::Integer(_)) {
         return Some(StreamPosition::default());
     }
-    let [offset, epoch] = frame.list()? else { return None };
-    Some(StreamPosition { offset: offset.u64()?, epoch: epoch.str()?.to_owned() })
+    publish_call::first_position(publish_call::runs(frame, 1)?.first()?).ok()
+}
+
+/// The error of the server to a publication inside of the reply.
+pub(super) fn refusal<'f>(request: &CommandRequest, frame: &'f Frame) -> Option<&'f [u8]> {
+    let CommandRequest::Publish(_) = request else { return None };
+    match publish_call::first_position(publish_call::runs(frame, 1)?.first()?) {
+        Err(PublishFailure::Refused(text)) => Some(text),
+        _ => None,
+    }
 }
 
 fn ttl(frame: &Frame) -> Option<Option<ChannelTtl>> {

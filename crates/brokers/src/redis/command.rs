@@ -5,21 +5,21 @@
 
 use std::time::Duration;
 
-use engine::broker::{Control, PresenceRequest, PublishOptions};
+use engine::broker::{Control, PresenceRequest};
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
-use engine::limits::IDEMPOTENCY_TTL_MS;
 use engine::revocation::{Revocation, Subject};
+use wire::protocol::ClientInfo;
 use wire::protocol::protobuf::encode_client_info;
-use wire::protocol::{ClientInfo, Publication};
 
-use super::command_request::CommandRequest;
+use super::command_request::{CommandRequest, PublishCommand};
 use super::driver_messages::Opened;
 use super::keys::Keys;
 use super::link::ProbeScope;
 use super::open_request::OpenRequest;
 use super::page_progress::PageProgress;
 use super::payload;
+use super::publish_call::{PublishCall, PublishRun, epoch_name};
 use super::resp::encode;
 use super::scripts::Script;
 use super::settings::{RedisParts, RedisSettings};
@@ -83,13 +83,6 @@ pub(super) struct CleanupStep<'s> {
     pub(super) cursor: &'s [u8],
 }
 
-struct PublishCommand<'r> {
-    channel: &'r str,
-    epoch: u64,
-    publication: &'r Publication,
-    options: &'r PublishOptions,
-}
-
 struct StreamRead<'r> {
     channel: &'r str,
     epoch: u64,
@@ -129,9 +122,7 @@ impl CommandEncoder {
                     None => encode(out, &[b"ECHO", b""]),
                 }
             }
-            CommandRequest::Publish { channel, publication, options, .. } => {
-                target.publish(&PublishCommand { channel, epoch, publication, options }, out);
-            }
+            CommandRequest::Publish(command) => target.publish(command, epoch, out),
             CommandRequest::Announce { channel, info, change } => {
                 let name = target.keys.key(target.partition, "c", channel);
                 target.publish_payload(&name, &payload::membership(info, *change), out);
@@ -430,45 +421,21 @@ impl<'p> CommandTarget<'p> {
     }
 
     pub(super) fn publish_command(self) -> &'static [u8] {
-        if self.opened.has_shards { b"SPUBLISH" } else { b"PUBLISH" }
+        self.opened.publish_command()
     }
 
-    fn publish(self, publish: &PublishCommand<'_>, out: &mut Vec<u8>) {
-        let PublishCommand { channel, epoch, publication, options } = *publish;
-        let name = self.keys.key(self.partition, "c", channel);
-        let is_kept = options.history_size > 0;
-        if !is_kept && options.version == 0 && options.idempotency_key.is_empty() {
+    fn publish(self, command: &PublishCommand, unused_epoch: u64, out: &mut Vec<u8>) {
+        if !command.needs_script() {
+            let name = self.keys.key(self.partition, "c", &command.channel);
             let mut payload = b"p0::".to_vec();
-            payload::publication(publication, &mut payload);
+            payload::publication(&command.publication, &mut payload);
             return self.publish_payload(&name, &payload, out);
         }
-        let mut payload = Vec::new();
-        payload::publication(publication, &mut payload);
-        let key = |kind| self.keys.key(self.partition, kind, channel);
-        let mut keys = vec![key("meta"), key("stream")];
-        if !options.idempotency_key.is_empty() {
-            keys.push(self.keys.once(self.partition, channel, &options.idempotency_key));
-        }
-        let numbers =
-            [u64::from(options.history_size), options.history_ttl_ms, options.history_meta_ttl_ms]
-                .map(|number| number.to_string());
-        let [size, ttl, meta_ttl] = numbers.each_ref().map(|number| number.as_bytes());
-        let (epoch, version) = (epoch_name(epoch), options.version.to_string());
-        let key_ttl = IDEMPOTENCY_TTL_MS.to_string();
-        let words = [
-            name.as_bytes(),
-            self.publish_command(),
-            &payload,
-            size,
-            ttl,
-            meta_ttl,
-            epoch.as_bytes(),
-            key_ttl.as_bytes(),
-            version.as_bytes(),
-            options.version_epoch.as_bytes(),
-            self.opened.identity.replication_id.as_bytes(),
-        ];
-        self.script(Script::Publish, &keys, &words, out);
+        let mut call = PublishCall::new(self.opened, unused_epoch);
+        let run = PublishRun { partition: self.partition, first: command, length: 1 };
+        call.begin_run(self.keys, &run);
+        call.add(command);
+        call.write(self.opened, out);
     }
 
     fn read(self, read: &StreamRead<'_>, out: &mut Vec<u8>) {
@@ -512,8 +479,4 @@ impl<'p> CommandTarget<'p> {
         words.extend_from_slice(arguments);
         encode(out, &words);
     }
-}
-
-fn epoch_name(epoch: u64) -> String {
-    format!("{epoch:016x}")
 }

@@ -14,6 +14,8 @@ use engine::lifecycle::Lifecycle;
 use engine::revocation::{Revocation, RevokeOutcome, Subject};
 use wire::protocol::{ClientInfo, HistoryResult, Publication, StreamPosition};
 
+use crate::limits::BATCH_BYTES_MAX;
+
 /// A request by how it is carried out.
 #[expect(
     clippy::large_enum_variant,
@@ -40,12 +42,7 @@ pub(super) enum CommandRequest {
         channel: Arc<str>,
         read: JoinRead,
     },
-    Publish {
-        id: RequestId<StreamPosition>,
-        channel: Arc<str>,
-        publication: Publication,
-        options: PublishOptions,
-    },
+    Publish(PublishCommand),
     Announce {
         channel: Arc<str>,
         info: Arc<ClientInfo>,
@@ -85,12 +82,35 @@ pub(super) enum CommandRequest {
     },
 }
 
+/// A publication, and how it is stored.
+#[derive(Debug)]
+pub(super) struct PublishCommand {
+    pub(super) id: RequestId<StreamPosition>,
+    pub(super) channel: Arc<str>,
+    pub(super) publication: Publication,
+    pub(super) options: PublishOptions,
+}
+
+impl PublishCommand {
+    /// Whether the publication is stored or compared with what is stored; any other is only sent to
+    /// the subscribers.
+    pub(super) fn needs_script(&self) -> bool {
+        let PublishOptions { history_size, version, idempotency_key, .. } = &self.options;
+        *history_size > 0 || *version != 0 || !idempotency_key.is_empty()
+    }
+
+    /// Whether the publication may share a command with others.
+    pub(super) fn is_small(&self) -> bool {
+        self.publication.weight() <= BATCH_BYTES_MAX
+    }
+}
+
 impl CommandRequest {
     /// The channel of the request; `None` for requests about nodes and revocations.
     pub(super) fn channel(&self) -> Option<&Arc<str>> {
         match self {
             CommandRequest::Subscribe { channel, .. }
-            | CommandRequest::Publish { channel, .. }
+            | CommandRequest::Publish(PublishCommand { channel, .. })
             | CommandRequest::Announce { channel, .. }
             | CommandRequest::History { channel, .. }
             | CommandRequest::RemoveHistory { channel, .. }
@@ -108,7 +128,7 @@ impl CommandRequest {
     pub(super) fn refuse(&self, error: BrokerError) -> Option<BrokerReply> {
         match self {
             CommandRequest::Subscribe { id, .. } => Some(id.answer(Err(error))),
-            CommandRequest::Publish { id, .. } => Some(id.answer(Err(error))),
+            CommandRequest::Publish(PublishCommand { id, .. }) => Some(id.answer(Err(error))),
             CommandRequest::History { id, .. } => Some(id.answer(Err(error))),
             CommandRequest::RemoveHistory { id, .. } => Some(id.answer(Err(error))),
             CommandRequest::ChannelTtl { id, .. } => Some(id.answer(Err(error))),
@@ -169,7 +189,7 @@ impl From<PublicationsRequest> for RedisRequest {
                 return RedisRequest::Unsubscribe { channel };
             }
             PublicationsRequest::Publish { id, channel, publication, options } => {
-                CommandRequest::Publish { id, channel, publication, options }
+                CommandRequest::Publish(PublishCommand { id, channel, publication, options })
             }
             PublicationsRequest::Announce { channel, info, change } => {
                 CommandRequest::Announce { channel, info, change }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::broker::BrokerEvent;
+use wire::protocol::StreamPosition;
 
 use super::answer;
 use super::clock::{ClockReading, MonotonicTime};
@@ -27,6 +28,8 @@ use super::outputs::{CoreOutput, CoreOutputs, EndpointStates};
 use super::pages::{self, Taken};
 use super::payload::{self, ChannelPayload};
 use super::presence::PresenceTable;
+use super::publish_batch::{SentBatch, SentPublication};
+use super::publish_call::PublishFailure;
 use super::registry::{LeaseStatus, Registry};
 use super::resp::Frame;
 use super::servers::{CoreTurn, FIRST, Servers};
@@ -222,7 +225,7 @@ impl RedisCore {
         send: impl FnMut(ConnectionId, &mut Vec<u8>),
     ) {
         self.registry.send_lifecycle(now, &mut self.servers);
-        self.servers.links.flush(send);
+        self.servers.flush(send);
     }
 
     /// Whether [`RedisCore::poll_command`] has a command.
@@ -261,15 +264,86 @@ impl RedisCore {
         }
         let sent = connection.answered().ok_or(MustClose)?;
         let has_waiting = !connection.window.is_empty();
-        self.servers.count_returned(sent.partition);
-        if let Frame::Error(text) = &frame {
-            return self.handle_error(now, link, sent, text);
-        }
-        self.handle_reply(now, link, sent, &frame);
+        let result = match sent {
+            SentCommand { purpose: Purpose::Publications(batch), .. } => {
+                self.handle_batch(now, link, batch, &frame)
+            }
+            sent => self.handle_returned(now, link, sent, &frame),
+        };
         if has_waiting {
             self.send_waiting(now, link);
         }
-        Ok(())
+        result
+    }
+
+    /// Handles the reply to any command but a batch of publications.
+    fn handle_returned(
+        &mut self,
+        now: MonotonicTime,
+        link: LinkId,
+        sent: SentCommand,
+        frame: &Frame,
+    ) -> Result<(), MustClose> {
+        self.servers.count_returned(sent.partition);
+        let refusal = match (frame, &sent.purpose) {
+            (Frame::Error(text), _) => Some(&text[..]),
+            (frame, Purpose::Request(pending)) => answer::refusal(&pending.request, frame),
+            _ => None,
+        };
+        match refusal {
+            Some(text) => self.handle_error(now, link, sent, text),
+            None => {
+                self.handle_reply(now, link, sent, frame);
+                Ok(())
+            }
+        }
+    }
+
+    /// Handles the reply to a batch of publications: each has a result, unless the server has
+    /// executed none.
+    fn handle_batch(
+        &mut self,
+        now: MonotonicTime,
+        link: LinkId,
+        batch: SentBatch,
+        frame: &Frame,
+    ) -> Result<(), MustClose> {
+        let results = match frame {
+            Frame::Error(text) => {
+                vec![Err(PublishFailure::Refused(text)); batch.publications.len()]
+            }
+            frame => batch.results(frame),
+        };
+        let mut outcome = Ok(());
+        for (publication, result) in batch.publications.into_iter().zip(results) {
+            let SentPublication { partition, request } = publication;
+            self.servers.count_returned(partition);
+            let Some(pending) = request else { continue };
+            match result {
+                Ok(position) => self.handle_published(partition, pending, position),
+                Err(PublishFailure::Malformed) => self.fail(pending),
+                Err(PublishFailure::Refused(text)) => {
+                    let deadline = pending.deadline;
+                    let sent = SentCommand::new(partition, deadline, Purpose::Request(pending));
+                    outcome = self.handle_error(now, link, sent, text).and(outcome);
+                }
+            }
+        }
+        outcome
+    }
+
+    fn handle_published(
+        &mut self,
+        partition: usize,
+        pending: OpenRequest,
+        position: StreamPosition,
+    ) {
+        for overtaken in self.servers.partitions[partition].take_overtaken(&pending) {
+            self.fail(overtaken);
+        }
+        if let CommandRequest::Publish(command) = &pending.request {
+            self.outputs.reply(pending.endpoint, command.id.answer(Ok(position)));
+        }
     }
 
     /// Handles a reply that is not an error.

@@ -80,6 +80,13 @@ pub(super) struct Opened {
     pub(super) has_shards: bool,
 }
 
+impl Opened {
+    /// The command that publishes.
+    pub(super) fn publish_command(&self) -> &'static [u8] {
+        if self.has_shards { b"SPUBLISH" } else { b"PUBLISH" }
+    }
+}
+
 /// A command of the core to its driver.
 #[derive(Debug)]
 pub(super) enum LinkCommand {

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use super::clock::MonotonicTime;
 use super::driver_messages::{LinkTarget, Opened};
+use super::keys::Keys;
 use super::master_check::MasterCheck;
 use super::open_request::OpenRequest;
+use super::publish_batch::{BatchScope, BatchedPublication, PublishBatch, SentBatch};
 use super::resp::encode;
 use super::revocation_read::RevocationRead;
 use super::unavailable::UnavailableReason;
@@ -34,8 +36,12 @@ pub(super) struct RedisLink {
 pub(super) struct ActiveLink {
     pub(super) opened: Opened,
     /// Encoded commands for the next flush.
-    pub(super) out: Vec<u8>,
+    out: Vec<u8>,
+    /// Publications behind them, for which a command will be written.
+    batch: Option<PublishBatch>,
     in_flight: VecDeque<SentCommand>,
+    /// Publications in the pending commands, beside one for each command.
+    batched: usize,
     /// Flow control of long replies.
     pub(super) window: ReadWindow,
     /// Number of pending commands, from the front, that are overdue.
@@ -73,6 +79,14 @@ impl SentCommand {
     pub(super) fn new(partition: usize, deadline: MonotonicTime, purpose: Purpose) -> SentCommand {
         SentCommand { partition, deadline, purpose, reserved: 0 }
     }
+
+    /// Publications beside the first.
+    fn batched(&self) -> usize {
+        match &self.purpose {
+            Purpose::Publications(batch) => batch.publications.len() - 1,
+            _ => 0,
+        }
+    }
 }
 
 /// What a reply is for.
@@ -85,6 +99,8 @@ pub(super) enum Purpose {
     Fence(Fence),
     /// A request of an endpoint.
     Request(OpenRequest),
+    /// Publications of endpoints.
+    Publications(SentBatch),
     /// A channel's position, for all its subscribers.
     Position(Arc<str>),
     /// One part of the revocations.
@@ -155,7 +171,9 @@ impl ActiveLink {
         ActiveLink {
             opened,
             out: Vec::new(),
+            batch: None,
             in_flight: VecDeque::new(),
+            batched: 0,
             window: ReadWindow::default(),
             overdue: 0,
             next_fence: 0,
@@ -170,9 +188,53 @@ impl ActiveLink {
         }
     }
 
+    /// Begins a command behind those that were submitted before: what it is written for, and to.
+    pub(super) fn begin_command(&mut self, keys: &Keys) -> (&Opened, &mut Vec<u8>) {
+        self.end_batch(keys);
+        (&self.opened, &mut self.out)
+    }
+
+    /// Adds a publication to those that one command will make; an epoch that was never used is
+    /// given to streams that begin.
+    pub(super) fn publish(
+        &mut self,
+        keys: &Keys,
+        publication: BatchedPublication,
+        scope: BatchScope,
+        unused_epoch: u64,
+    ) {
+        let rejected = match &mut self.batch {
+            Some(batch) => batch.add(publication, scope),
+            None => Some(publication),
+        };
+        if let Some(first) = rejected {
+            self.end_batch(keys);
+            self.batch = Some(PublishBatch::new(unused_epoch, first));
+        }
+    }
+
+    /// Whether publications wait for their command.
+    pub(super) fn has_batch(&self) -> bool {
+        self.batch.is_some()
+    }
+
+    fn end_batch(&mut self, keys: &Keys) {
+        let Some(batch) = self.batch.take() else { return };
+        let (partition, deadline) = batch.place();
+        let sent = batch.write(keys, &self.opened, &mut self.out);
+        self.expect(SentCommand::new(partition, deadline, Purpose::Publications(sent)));
+    }
+
+    /// The bytes to be sent now.
+    pub(super) fn take_output(&mut self, keys: &Keys) -> &mut Vec<u8> {
+        self.end_batch(keys);
+        &mut self.out
+    }
+
     /// Records a written command.
     pub(super) fn expect(&mut self, sent: SentCommand) {
         self.window.begin(sent.reserved);
+        self.batched += sent.batched();
         self.in_flight.push_back(sent);
     }
 
@@ -196,17 +258,20 @@ impl ActiveLink {
         self.overdue = self.overdue.saturating_sub(1);
         let sent = self.in_flight.pop_front()?;
         self.window.end(sent.reserved);
+        self.batched -= sent.batched();
         Some(sent)
     }
 
     /// Pending commands without a reply, and requests that were not sent.
     pub(super) fn into_unanswered(mut self) -> (VecDeque<SentCommand>, Vec<OpenRequest>) {
-        (self.in_flight, self.window.take_all())
+        let batched = self.batch.take().map(PublishBatch::into_requests).unwrap_or_default();
+        let unsent = batched.into_iter().chain(self.window.take_all()).collect();
+        (self.in_flight, unsent)
     }
 
-    /// Number of pending commands.
+    /// Number of pending commands and publications.
     pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.in_flight.len() + self.batched
     }
 
     /// Whether replies are overdue. Then new requests fail at once.
@@ -217,8 +282,8 @@ impl ActiveLink {
     /// Writes a subscription change and its fence; returns the fence's number.
     pub(super) fn update_subscriptions(
         &mut self,
-        names: &[String],
-        change: SubscriptionChange,
+        keys: &Keys,
+        (names, change): (&[String], SubscriptionChange),
         partition: usize,
         deadline: MonotonicTime,
     ) -> u64 {
@@ -230,6 +295,7 @@ impl ActiveLink {
         };
         let mut words = vec![command];
         words.extend(names.iter().map(String::as_bytes));
+        self.end_batch(keys);
         encode(&mut self.out, &words);
         self.next_fence += 1;
         let number = self.next_fence;
@@ -250,16 +316,20 @@ impl ActiveLink {
             && sent.deadline <= now
         {
             self.overdue += 1;
-            if matches!(sent.purpose, Purpose::Request(_))
-                && let Purpose::Request(pending) =
-                    std::mem::replace(&mut sent.purpose, Purpose::Ignored)
-            {
-                overdue_requests.push(pending);
+            match &mut sent.purpose {
+                Purpose::Publications(batch) => overdue_requests.extend(batch.take_requests()),
+                purpose @ Purpose::Request(_) => {
+                    if let Purpose::Request(pending) = std::mem::replace(purpose, Purpose::Ignored)
+                    {
+                        overdue_requests.push(pending);
+                    }
+                }
+                _ => {}
             }
         }
         let oldest = self.in_flight.front();
         let is_hopeless = oldest.is_some_and(|sent| sent.deadline + io_timeout <= now)
-            || self.in_flight.len() > IN_FLIGHT_MAX
+            || self.in_flight() > IN_FLIGHT_MAX
             // Replies arrive but pushes do not.
             || self.probe_sent.is_some_and(|sent| sent + 2 * io_timeout <= now);
         let health = match (is_hopeless, self.is_silent()) {

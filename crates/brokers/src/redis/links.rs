@@ -11,6 +11,7 @@ use engine::broker::BrokerEvent;
 use super::clock::MonotonicTime;
 use super::connection::backoff;
 use super::driver_messages::{ConnectionId, LinkCommand, LinkId, LinkTarget, Observation, Opened};
+use super::keys::Keys;
 use super::link::{ActiveLink, RedisLink};
 use super::master_check::{FoundServer, OtherNodes};
 use super::outputs::CoreOutputs;
@@ -162,12 +163,12 @@ impl Links {
     }
 
     /// Sends buffered output, one write for each server.
-    pub(super) fn flush(&mut self, mut send: impl FnMut(ConnectionId, &mut Vec<u8>)) {
+    pub(super) fn flush(&mut self, keys: &Keys, mut send: impl FnMut(ConnectionId, &mut Vec<u8>)) {
         for (id, link) in &mut self.links {
-            if let Some(connection) = &mut link.connection
-                && !connection.out.is_empty()
-            {
-                send(ConnectionId { link: *id, attempt: link.attempt }, &mut connection.out);
+            let Some(connection) = &mut link.connection else { continue };
+            let out = connection.take_output(keys);
+            if !out.is_empty() {
+                send(ConnectionId { link: *id, attempt: link.attempt }, out);
             }
         }
     }
@@ -175,7 +176,7 @@ impl Links {
     /// Whether no reply is pending.
     pub(super) fn is_idle(&self) -> bool {
         let mut connection = self.links.values().filter_map(|link| link.connection.as_ref());
-        connection.all(|connection| connection.head().is_none())
+        connection.all(|connection| connection.head().is_none() && !connection.has_batch())
     }
 
     /// Handles an observation of where a link should lead. Returns why the node must leave the

@@ -221,12 +221,20 @@ fn length(line: &[u8], max: usize) -> Result<Option<usize>, NotResp> {
 
 /// Appends a command.
 pub(super) fn encode(out: &mut Vec<u8>, words: &[&[u8]]) {
-    header(out, b'*', words.len());
-    for word in words {
-        header(out, b'$', word.len());
-        out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
-    }
+    encode_length(out, words.len());
+    words.iter().for_each(|word| encode_word(out, word));
+}
+
+/// Appends the number of words of a command; they follow.
+pub(super) fn encode_length(out: &mut Vec<u8>, words: usize) {
+    header(out, b'*', words);
+}
+
+/// Appends a word of a command.
+pub(super) fn encode_word(out: &mut Vec<u8>, word: &[u8]) {
+    header(out, b'$', word.len());
+    out.extend_from_slice(word);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn header(out: &mut Vec<u8>, kind: u8, length: usize) {

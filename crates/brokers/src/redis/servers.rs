@@ -13,7 +13,7 @@ use engine::random::Random;
 use super::clock::{ClockReading, MonotonicTime};
 use super::command::{CommandEncoder, CommandTarget, RemainingClients, RequestContext};
 use super::command_request::CommandRequest;
-use super::driver_messages::{LinkId, LinkTarget};
+use super::driver_messages::{ConnectionId, LinkId, LinkTarget};
 use super::error_reply::is_retried;
 use super::keys::{Keys, PubSubName, shard};
 use super::link::{ActiveLink, Fence, LinkHealth, Purpose, SentCommand, SubscriptionChange};
@@ -23,6 +23,7 @@ use super::outputs::CoreOutputs;
 use super::pages;
 use super::partition::{Hold, Partition};
 use super::presence::PresenceTable;
+use super::publish_batch::{BatchScope, BatchedPublication};
 use super::resp::encode;
 use super::scripts;
 use super::settings::{Address, Deployment, RedisSettings};
@@ -40,6 +41,7 @@ pub(super) struct Servers {
     pub(super) partitions: Vec<Partition>,
     /// Slot assignment; `None` without a cluster.
     topology: Option<Topology>,
+    batch_scope: BatchScope,
     /// Number of independent servers.
     shards: usize,
     io_timeout: Duration,
@@ -71,6 +73,10 @@ impl Servers {
             encoder: CommandEncoder::new(settings),
             links: Links::default(),
             partitions: std::iter::repeat_with(Partition::default).take(count).collect(),
+            batch_scope: match &topology {
+                Some(_) => BatchScope::Partition,
+                None => BatchScope::Server,
+            },
             topology,
             shards,
             io_timeout: settings.io_timeout,
@@ -134,8 +140,8 @@ impl Servers {
     ) -> bool {
         let sent = SentCommand::new(index, self.deadline(now), purpose);
         let Some(connection) = self.links.usable(self.partitions[index].link) else { return false };
-        let target = CommandTarget::new(&self.keys, &connection.opened, index);
-        form(&self.encoder, target, &mut connection.out);
+        let (opened, out) = connection.begin_command(&self.keys);
+        form(&self.encoder, CommandTarget::new(&self.keys, opened, index), out);
         connection.expect(sent);
         self.partitions[index].in_flight += 1;
         true
@@ -181,8 +187,23 @@ impl Servers {
         let Some(connection) = self.links.usable(self.partitions[index].link) else {
             return Some(pending);
         };
-        let target = CommandTarget::new(&self.keys, &connection.opened, index);
-        self.encoder.request(target, context, &pending, &mut connection.out);
+        let pending = match pending.request {
+            CommandRequest::Publish(command)
+                if connection.has_batch() || command.needs_script() && command.is_small() =>
+            {
+                let endpoint = pending.endpoint;
+                let publication =
+                    BatchedPublication { partition: index, endpoint, deadline, command };
+                let epoch = context.unused_epoch;
+                connection.publish(&self.keys, publication, self.batch_scope, epoch);
+                self.partitions[index].in_flight += 1;
+                return None;
+            }
+            request => OpenRequest { request, ..pending },
+        };
+        let (opened, out) = connection.begin_command(&self.keys);
+        let target = CommandTarget::new(&self.keys, opened, index);
+        self.encoder.request(target, context, &pending, out);
         let reserved = ReadWindow::reserve(&pending);
         let purpose = Purpose::Request(pending);
         connection.expect(SentCommand { partition: index, deadline, purpose, reserved });
@@ -231,7 +252,8 @@ impl Servers {
         let connection = self.links.connection(self.partitions[index].link?)?;
         let mut last = None;
         for names in names.chunks(NAMES_PER_COMMAND) {
-            last = Some(connection.update_subscriptions(names, change, index, deadline));
+            last =
+                Some(connection.update_subscriptions(&self.keys, (names, change), index, deadline));
             self.partitions[index].in_flight += 1;
         }
         last
@@ -270,7 +292,12 @@ impl Servers {
                 channels.map(|(channel, _)| self.keys.key(tag, "c", &channel)).collect();
             let change = SubscriptionChange::Close;
             for names in names.chunks(NAMES_PER_COMMAND) {
-                connection.update_subscriptions(names, change, NO_PARTITION, deadline);
+                connection.update_subscriptions(
+                    &self.keys,
+                    (names, change),
+                    NO_PARTITION,
+                    deadline,
+                );
             }
         }
         connection.window.take_partition(index)
@@ -472,6 +499,11 @@ impl Servers {
             partitions.iter().any(needs)
         };
         self.links.forget(is_needed)
+    }
+
+    /// Sends buffered output, one write for each server.
+    pub(super) fn flush(&mut self, send: impl FnMut(ConnectionId, &mut Vec<u8>)) {
+        self.links.flush(&self.keys, send);
     }
 
     /// The slot assignment may be stale.

@@ -188,6 +188,9 @@ impl RedisCore {
         for sent in in_flight.into_iter().rev() {
             match sent.purpose {
                 Purpose::Request(pending) => self.fail(pending),
+                Purpose::Publications(mut batch) => {
+                    batch.take_requests().for_each(|pending| self.fail(pending));
+                }
                 purpose => self.handle_node_failure(now, purpose),
             }
         }

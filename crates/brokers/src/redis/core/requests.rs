@@ -12,7 +12,7 @@ use engine::revocation::Revocation;
 use wire::protocol::ClientInfo;
 
 use super::super::clock::MonotonicTime;
-use super::super::command_request::{CommandRequest, RedisRequest};
+use super::super::command_request::{CommandRequest, PublishCommand, RedisRequest};
 use super::super::driver_messages::LinkId;
 use super::super::link::{Purpose, SubscriptionChange};
 use super::super::open_request::{Asker, OpenRequest};
@@ -94,7 +94,7 @@ impl RedisCore {
             CommandRequest::LimitTtl { channel, ttl_ms } => {
                 self.expirations.limit(channel, *ttl_ms);
             }
-            CommandRequest::Publish { id, channel, .. }
+            CommandRequest::Publish(PublishCommand { id, channel, .. })
                 if self.subscriptions.is_full(partition, channel, endpoints) =>
             {
                 self.outputs.reply(endpoint, id.answer(Err(BrokerError::Overloaded)));

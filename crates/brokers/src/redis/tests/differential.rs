@@ -299,6 +299,31 @@ fn the_scripts_reply_in_the_model_as_in_redis() {
     }
 }
 
+/// Adds a run of publications to the arguments of the script. Sometimes a key of it is no stream.
+fn publish_run(
+    pair: &mut Pair,
+    ttl: &str,
+    (keys, arguments): (&mut Vec<String>, &mut Vec<String>),
+) {
+    let channel = pair.pick(&["c1", "c2", "c3"]);
+    let kind = if pair.random.below(30) == 0 { "online" } else { "stream" };
+    keys.extend([format!("{{t}}:meta:{channel}"), format!("{{t}}:{kind}:{channel}")]);
+    let version = pair.pick(&["0", "0", "0", "9", "10", "11"]);
+    let has_key = pair.random.below(3) == 0;
+    if has_key {
+        keys.push(format!("{{t}}:once:{}", pair.pick(&["i1", "i2", "i3"])));
+    }
+    let count = if has_key || version != "0" { 1 } else { 1 + pair.random.below(4) };
+    let size = pair.pick(&["0", "3", "3", "40"]);
+    let version_epoch = pair.pick(&["", "v"]);
+    let options = [channel, size, ttl, "90000", version, version_epoch];
+    arguments.extend(options.map(str::to_owned));
+    arguments.extend([u64::from(has_key).to_string(), count.to_string()]);
+    for _ in 0..count {
+        arguments.push("p".repeat(pair.random.below(40) as usize));
+    }
+}
+
 /// Runs one script with random arguments on both.
 #[expect(clippy::too_many_lines, reason = "a table of scripts, a few lines each")]
 fn run_script(pair: &mut Pair, step: u64) {
@@ -321,26 +346,11 @@ fn run_script(pair: &mut Pair, step: u64) {
     let ttl = if short { "1" } else { "60000" };
     match pair.random.below(18) {
         0..=3 => {
-            let mut keys = stream_keys.to_vec();
-            let version = pair.pick(&["0", "0", "0", "9", "10", "11"]);
-            if pair.random.below(3) == 0 {
-                keys.push(of("once", pair.pick(&["i1", "i2", "i3"])));
+            let (mut keys, mut arguments) =
+                (Vec::new(), owned(&["PUBLISH", replica, &epoch, "300000"]));
+            for _ in 0..=pair.random.below(3) {
+                publish_run(pair, ttl, (&mut keys, &mut arguments));
             }
-            let size = pair.pick(&["0", "3", "3", "40"]);
-            let payload = "p".repeat(pair.random.below(40) as usize);
-            let arguments = owned(&[
-                "channel",
-                "PUBLISH",
-                &payload,
-                size,
-                ttl,
-                "90000",
-                &epoch,
-                "300000",
-                version,
-                pair.pick(&["", "v"]),
-                replica,
-            ]);
             pair.script(Script::Publish, &keys, &arguments);
         }
         4..=6 => {

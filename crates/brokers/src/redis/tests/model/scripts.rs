@@ -28,6 +28,7 @@ impl Interpreter {
         });
         json.set("encode", encode.expect("a function")).expect("a field");
         lua.globals().set("redis", &redis).expect("a global");
+        lua.load(RAISE).exec().expect("a script");
         lua.globals().set("cjson", json).expect("a global");
         Interpreter { lua, redis, compiled: RefCell::default() }
     }
@@ -55,21 +56,19 @@ impl Interpreter {
                 }
                 let reply = store.execute(&words);
                 store.writes = before;
-                if let Reply::Error(text) = reply {
-                    let raised = mlua::Error::runtime(&text);
-                    error = Some(text);
-                    return Err(raised);
+                if let Reply::Error(text) = &reply {
+                    error = Some(text.clone());
                 }
                 has_written |= kind.is_some();
                 to_lua(lua, &reply)
             })?;
-            self.redis.set("call", call)?;
+            self.redis.set("execute", call)?;
             self.lua.globals().set("KEYS", self.texts(keys)?)?;
             self.lua.globals().set("ARGV", self.texts(arguments)?)?;
             self.function(text)?.call::<Value>(())
         });
         match (result, error) {
-            (Ok(value), None) => from_lua(&value),
+            (Ok(value), _) => from_lua(&value),
             (_, Some(text)) => Reply::Error(format!("{text} script: 0000, on @user_script:1.")),
             (Err(error), None) => panic!("the script failed: {error}\n{text}"),
         }
@@ -90,6 +89,14 @@ impl Interpreter {
         self.lua.create_sequence_from(texts)
     }
 }
+
+/// `redis.call` raises an error as a table, as Redis 7 does.
+const RAISE: &str = "
+    function redis.call(...)
+        local reply = redis.execute(...)
+        if type(reply) == 'table' and reply.err then error(reply, 0) end
+        return reply
+    end";
 
 /// An argument of `redis.call`.
 fn word(value: &Value) -> Vec<u8> {
@@ -116,7 +123,11 @@ fn to_lua(lua: &Lua, reply: &Reply) -> mlua::Result<Value> {
                 items.iter().map(|item| to_lua(lua, item)).collect::<mlua::Result<_>>()?;
             Value::Table(lua.create_sequence_from(items)?)
         }
-        Reply::Error(text) => panic!("an error inside of a reply: {text}"),
+        Reply::Error(text) => {
+            let table = lua.create_table()?;
+            table.set("err", &**text)?;
+            Value::Table(table)
+        }
     })
 }
 
@@ -128,6 +139,9 @@ fn from_lua(value: &Value) -> Reply {
         Value::Number(number) => Reply::Integer(*number as i64),
         Value::String(text) => Reply::Bulk(text.as_bytes().to_vec()),
         Value::Table(table) => {
+            if let Ok(Some(text)) = table.raw_get::<Option<String>>("err") {
+                return Reply::Error(text);
+            }
             let mut items = Vec::new();
             for index in 1.. {
                 match table.raw_get::<Value>(index).expect("a table") {

@@ -99,8 +99,14 @@ impl Workload {
     }
 
     fn publish(&mut self, world: &mut World, at: (usize, Endpoint)) {
-        let channel = Workload::pick(world, &[&HISTORIES[..], &PLAIN].concat());
-        self.publish_to(world, at, channel);
+        // Several in one turn share a command.
+        let mut channel = Workload::pick(world, &[&HISTORIES[..], &PLAIN].concat());
+        for _ in 0..=world.random.below(4) {
+            self.publish_to(world, at, channel.clone());
+            if world.random.below(3) == 0 {
+                channel = Workload::pick(world, &[&HISTORIES[..], &PLAIN].concat());
+            }
+        }
     }
 
     pub(super) fn publish_to(
