@@ -13,10 +13,11 @@ local publish, replication_id, unused_epoch, key_ttl = ARGV[1], ARGV[2], ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- A part of the TTL is added, so that a busy channel extends its keys rarely.
+-- A long TTL gets half a second more, so that a busy channel extends its keys rarely.
 local function outlive(key, ms)
   if ms > 0 and redis.call('PTTL', key) < ms then
-    redis.call('PEXPIRE', key, string.format('%.0f', ms + math.floor(ms / 64)))
+    if ms >= 60000 then ms = ms + 500 end
+    redis.call('PEXPIRE', key, string.format('%.0f', ms))
   end
 end
 

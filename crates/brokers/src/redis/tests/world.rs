@@ -4,6 +4,7 @@
 //! Invariant: what a run checks holds for every seed: one reply for each request, one order, no
 //! hidden gap, presence and lifecycle events of those who live.
 
+mod batches;
 mod endpoint;
 mod faults;
 mod network;
