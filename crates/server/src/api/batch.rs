@@ -1,9 +1,13 @@
 //! Several commands in one request (protocol §3.3), in order, or concurrently when `parallel` is
-//! set.
+//! set. Consecutive publications in order do not wait for each other's replies.
 //!
 //! Invariant: a command that names two methods is refused, and neither method is run.
 
-use futures_util::future::{BoxFuture, FutureExt as _, join_all};
+use std::future::poll_fn;
+use std::task::Poll;
+
+use futures_util::future::{BoxFuture, FutureExt as _, join_all, maybe_done};
+use tokio::task::coop::unconstrained;
 
 use super::ApiState;
 use super::call::Call;
@@ -11,7 +15,7 @@ use super::error::{MethodFailure, not_found};
 use super::method::Method;
 use super::methods::Outcome;
 use super::request::{Batch, BatchCommand, read};
-use crate::limits::{API_CONCURRENCY, API_REPLY_FREE};
+use crate::limits::{API_CONCURRENCY, API_PIPELINE, API_REPLY_FREE};
 use crate::service::error::ApiError;
 
 impl ApiState {
@@ -32,13 +36,25 @@ impl ApiState {
                 replies.extend(join_all(running).await);
             }
         } else {
-            for command in &commands {
-                replies.push(self.run_one(call, command.as_ref()).await);
+            for group in commands.chunk_by(|one, next| is_publish(one) && is_publish(next)) {
+                for group in group.chunks(API_PIPELINE) {
+                    replies.extend(self.run_group(call, group).await);
+                }
             }
         }
         // An empty batch has used up its token.
         call.take_paid();
         Ok(format!("{{\"replies\":[{}]}}", replies.join(",")))
+    }
+
+    /// Runs a command, or publications that do not wait for each other.
+    async fn run_group(&self, call: &Call, group: &[Option<BatchCommand>]) -> Vec<String> {
+        if let [command] = group {
+            return vec![self.run_one(call, command.as_ref()).await];
+        }
+        // Other requests run between two groups.
+        tokio::task::yield_now().await;
+        run_in_order(group.iter().map(|command| self.run_one(call, command.as_ref()))).await
     }
 
     async fn run_one(&self, call: &Call, command: Option<&BatchCommand>) -> String {
@@ -68,4 +84,34 @@ impl ApiState {
             Err(MethodFailure::Unreadable(text)) => failed(&ApiError::bad(text)),
         }
     }
+}
+
+/// Whether a command publishes. The broker keeps the order of such commands in each channel, so the
+/// next one need not wait for the reply to the one before it.
+fn is_publish(command: &Option<BatchCommand>) -> bool {
+    let Some(BatchCommand(methods)) = command else { return false };
+    matches!(&methods[..], [(Method::Publish, _)])
+}
+
+/// Starts all futures in their order, then waits for all. A publication is submitted when its
+/// future is polled first, which the budget of the task would prevent.
+async fn run_in_order<T: Default>(
+    futures: impl Iterator<Item = impl Future<Output = T>>,
+) -> Vec<T> {
+    let start = |one| Box::pin(maybe_done(unconstrained(one)));
+    let mut running: Vec<_> = futures.map(start).collect();
+    poll_fn(|context| {
+        for one in &mut running {
+            // Whether it is done is asked below.
+            let _started = one.as_mut().poll(context);
+        }
+        Poll::Ready(())
+    })
+    .await;
+    let mut outputs = Vec::with_capacity(running.len());
+    for mut one in running {
+        one.as_mut().await;
+        outputs.push(one.as_mut().take_output().unwrap_or_default());
+    }
+    outputs
 }

@@ -205,6 +205,29 @@ fn options_change_at_run_time() {
 }
 
 #[test]
+fn publications_of_a_batch_keep_their_order() {
+    let fixture = Fixture::start();
+    let publish = |number: usize| match number % 7 {
+        6 => json!({"info": {}}),
+        _ => json!({"publish": {"channel": "kept:order", "data": number}}),
+    };
+    let commands: Vec<_> = (0..300).map(publish).collect();
+    let (status, answer) = fixture.api("batch", &json!({"commands": commands}).to_string());
+    assert_eq!(status, 200);
+    let replies = parse(&answer)["replies"].clone();
+    let mut offset = 0;
+    for number in (0..300).filter(|number| number % 7 != 6) {
+        offset += 1;
+        assert_eq!(replies[number]["publish"]["offset"], offset, "{number}: {answer}");
+    }
+    let (_, history) = fixture.api("history", r#"{"channel": "kept:order", "limit": -1}"#);
+    let kept = parse(&history)["result"]["publications"].clone();
+    let kept = kept.as_array().expect("publications");
+    let numbers: Vec<u64> = kept.iter().filter_map(|it| it["data"].as_u64()).collect();
+    assert!(!numbers.is_empty() && numbers.is_sorted(), "{numbers:?}");
+}
+
+#[test]
 fn a_batch_is_answered_in_order() {
     let fixture = Fixture::start();
     for parallel in [false, true] {
