@@ -194,14 +194,14 @@ impl ActiveLink {
         (&self.opened, &mut self.out)
     }
 
-    /// Adds a publication to those that one command will make; an epoch that was never used is
-    /// given to streams that begin.
+    /// Adds a publication to those that one command will make. A new command has this deadline, and
+    /// an epoch that was never used for streams that begin.
     pub(super) fn publish(
         &mut self,
         keys: &Keys,
         publication: BatchedPublication,
         scope: BatchScope,
-        unused_epoch: u64,
+        (deadline, unused_epoch): (MonotonicTime, u64),
     ) {
         let rejected = match &mut self.batch {
             Some(batch) => batch.add(publication, scope),
@@ -209,7 +209,7 @@ impl ActiveLink {
         };
         if let Some(first) = rejected {
             self.end_batch(keys);
-            self.batch = Some(PublishBatch::new(unused_epoch, first));
+            self.batch = Some(PublishBatch::new(deadline, unused_epoch, first));
         }
     }
 

@@ -17,6 +17,8 @@ use crate::limits::{BATCH_BYTES_MAX, BATCH_MAX};
 
 /// Publications that wait for the end of the turn, or for a command that must follow them.
 pub(super) struct PublishBatch {
+    /// Deadline of the command.
+    deadline: MonotonicTime,
     /// An epoch that was never used, for streams that begin.
     unused_epoch: u64,
     /// The first publication; a batch is never empty.
@@ -29,6 +31,7 @@ pub(super) struct PublishBatch {
 pub(super) struct BatchedPublication {
     pub(super) partition: usize,
     pub(super) endpoint: Endpoint,
+    /// Deadline of the request.
     pub(super) deadline: MonotonicTime,
     pub(super) command: PublishCommand,
 }
@@ -56,9 +59,13 @@ pub(super) struct SentPublication {
 }
 
 impl PublishBatch {
-    pub(super) fn new(unused_epoch: u64, first: BatchedPublication) -> PublishBatch {
+    pub(super) fn new(
+        deadline: MonotonicTime,
+        unused_epoch: u64,
+        first: BatchedPublication,
+    ) -> PublishBatch {
         let bytes = first.command.publication.weight();
-        PublishBatch { unused_epoch, first, others: Vec::new(), bytes }
+        PublishBatch { deadline, unused_epoch, first, others: Vec::new(), bytes }
     }
 
     /// Adds a publication, or returns it if it does not fit.
@@ -78,9 +85,9 @@ impl PublishBatch {
         None
     }
 
-    /// Partition and deadline of the first publication.
+    /// Partition of the first publication, and deadline of the command.
     pub(super) fn place(&self) -> (usize, MonotonicTime) {
-        (self.first.partition, self.first.deadline)
+        (self.first.partition, self.deadline)
     }
 
     /// The requests, which were not sent.

@@ -191,11 +191,11 @@ impl Servers {
             CommandRequest::Publish(command)
                 if connection.has_batch() || command.needs_script() && command.is_small() =>
             {
-                let endpoint = pending.endpoint;
+                let OpenRequest { endpoint, deadline: expires, .. } = pending;
                 let publication =
-                    BatchedPublication { partition: index, endpoint, deadline, command };
-                let epoch = context.unused_epoch;
-                connection.publish(&self.keys, publication, self.batch_scope, epoch);
+                    BatchedPublication { partition: index, endpoint, deadline: expires, command };
+                let new = (deadline, context.unused_epoch);
+                connection.publish(&self.keys, publication, self.batch_scope, new);
                 self.partitions[index].in_flight += 1;
                 return None;
             }

@@ -187,9 +187,9 @@ impl RedisCore {
         let Some((in_flight, unsent)) = connection.map(ActiveLink::into_unanswered) else { return };
         for sent in in_flight.into_iter().rev() {
             match sent.purpose {
-                Purpose::Request(pending) => self.fail(pending),
+                Purpose::Request(pending) => self.fail_unknown(pending),
                 Purpose::Publications(mut batch) => {
-                    batch.take_requests().for_each(|pending| self.fail(pending));
+                    batch.take_requests().for_each(|pending| self.fail_unknown(pending));
                 }
                 purpose => self.handle_node_failure(now, purpose),
             }
@@ -230,7 +230,7 @@ impl RedisCore {
     /// Fails overdue requests, closes a hopeless connection and sends the next probe.
     pub(super) fn check_link(&mut self, now: MonotonicTime, id: LinkId) {
         let (overdue_requests, health) = self.servers.check_link(now, id);
-        overdue_requests.into_iter().for_each(|pending| self.fail(pending));
+        overdue_requests.into_iter().for_each(|pending| self.fail_unknown(pending));
         if health == LinkHealth::MustClose {
             self.leave_silent(now, id);
         }

@@ -178,6 +178,18 @@ impl RedisCore {
         }
     }
 
+    /// Fails a request that was sent and may have been executed. Earlier ones that the server did
+    /// not execute are not sent again, since they would take effect out of order.
+    pub(super) fn fail_unknown(&mut self, pending: OpenRequest) {
+        if let Some(channel) = pending.request.channel() {
+            let partition = self.servers.route(channel);
+            for overtaken in self.servers.partitions[partition].take_overtaken(&pending) {
+                self.fail(overtaken);
+            }
+        }
+        self.fail(pending);
+    }
+
     /// Fails a request that was not executed, as far as is known.
     pub(super) fn fail(&mut self, pending: OpenRequest) {
         for follower in self.reads.end(&pending) {
