@@ -320,7 +320,7 @@ impl RedisCore {
             self.servers.count_returned(partition);
             let Some(pending) = request else { continue };
             match result {
-                Ok(position) => self.handle_published(partition, pending, position),
+                Ok(position) => self.handle_published(partition, &pending, position),
                 Err(PublishFailure::Malformed) => self.fail(pending),
                 Err(PublishFailure::Refused(text)) => {
                     let deadline = pending.deadline;
@@ -335,10 +335,10 @@ impl RedisCore {
     fn handle_published(
         &mut self,
         partition: usize,
-        pending: OpenRequest,
+        pending: &OpenRequest,
         position: StreamPosition,
     ) {
-        for overtaken in self.servers.partitions[partition].take_overtaken(&pending) {
+        for overtaken in self.servers.partitions[partition].take_overtaken(pending) {
             self.fail(overtaken);
         }
         if let CommandRequest::Publish(command) = &pending.request {
