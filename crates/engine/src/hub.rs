@@ -210,6 +210,13 @@ impl Hub {
         self.channels.get_mut(slot as usize)
     }
 
+    /// Slots of the sessions that are subscribed to a channel.
+    pub(crate) fn sessions_of(&self, name: &str) -> impl Iterator<Item = u32> {
+        let channel = self.slot(name).map(|slot| &self.channels[slot as usize]);
+        let subscribers = channel.into_iter().flat_map(|channel| channel.subscribers.iter());
+        subscribers.map(|(_, subscriber)| subscriber.session)
+    }
+
     /// Every channel with its number of subscribers.
     pub fn census(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         self.channels.iter().map(|(_, channel)| (&channel.name, channel.subscribers.len()))

@@ -5,12 +5,9 @@
 //! and no response contains a key.
 
 mod batch;
-mod call;
 mod commands;
 mod error;
-mod keys;
 mod late_timeout;
-mod method;
 mod methods;
 mod request;
 mod response;
@@ -31,37 +28,32 @@ use axum::http::{HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
-use engine::rates::{Bucket, Limited};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tracing::warn;
-use wire::protocol::ErrorCode;
 
-use crate::cluster::node::Node;
-use crate::config::{ApiKey, ErrorMode};
+use crate::config::ErrorMode;
 use crate::json::Object;
 use crate::limits::throttle::set_retry_after;
 use crate::limits::{API_BODY_MAX, API_REPLY_FREE, BODY_TIMEOUT};
 use crate::listener::RequestOrigin;
 use crate::service::Service;
+use crate::service::call::ApiCall;
 use crate::service::error::ApiError;
-use crate::telemetry::{RefusalSubject, shown};
-use call::Call;
+use crate::service::gate::ApiGate;
+use crate::service::keys::key_of_authorization;
+use crate::service::method::{METHODS, Method};
 pub(crate) use commands::{first_error, run_consumed};
 use error::{MethodFailure, no_method};
-pub(crate) use keys::ApiKeys;
 use late_timeout::timeout_if_late;
-use method::Method;
 use methods::Outcome;
 use unreadable::unreadable;
 
 /// State shared by all requests to the API.
 pub(crate) struct ApiState {
     pub(crate) service: Arc<Service>,
-    pub(crate) node: Arc<Node>,
-    pub(crate) settings: crate::config::Api,
-    /// Keys that are accepted.
-    pub(crate) keys: Arc<ApiKeys>,
+    pub(crate) gate: ApiGate,
+    /// Form of errors, unless a request names another.
+    pub(crate) error_mode: ErrorMode,
 }
 
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -69,17 +61,6 @@ static X_ERROR_MODE: HeaderName = HeaderName::from_static("x-centrifugo-error-mo
 
 /// The description of this API for tools.
 const OPENAPI: &str = include_str!("api/openapi.json");
-
-/// Names of all methods.
-pub const API_METHODS: [&str; method::METHODS.len()] = {
-    let mut names = [""; method::METHODS.len()];
-    let mut index = 0;
-    while index < names.len() {
-        names[index] = method::METHODS[index].0;
-        index += 1;
-    }
-    names
-};
 
 /// One line of the legacy format of `POST /api`.
 #[derive(Deserialize)]
@@ -96,7 +77,7 @@ pub(crate) fn routes(path: &str, api: Arc<ApiState>) -> Router {
         .route(&format!("{path}/{{method}}"), any(call_by_name))
         .route(path, any(call_old));
     // A route without a parameter costs a call much less.
-    for (name, method) in method::METHODS {
+    for (name, method) in METHODS {
         let handler =
             |State(api): State<Arc<ApiState>>, request: Request| call(api, *method, request);
         router = router.route(&format!("{path}/{name}"), any(handler));
@@ -168,7 +149,7 @@ async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Respons
         };
         let reply = match result {
             Ok(result) => format!("{{\"result\":{result}}}"),
-            Err(MethodFailure::Api(error)) => call.failed(&error, API_REPLY_FREE),
+            Err(MethodFailure::Api(error)) => error::reply(&call, &error, API_REPLY_FREE),
             Err(MethodFailure::Unreadable(text)) => {
                 return refuse(StatusCode::BAD_REQUEST, 107, &text);
             }
@@ -183,18 +164,20 @@ async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Respons
 
 impl ApiState {
     /// Authenticates a request and reads its body.
-    async fn read(&self, request: Request) -> Result<(Call, Bytes), Response> {
-        let key = self.authenticate(&request).map_err(|reason| {
-            self.note_refused(&request, reason);
+    async fn read(&self, request: Request) -> Result<(ApiCall, Bytes), Response> {
+        let origin = request.extensions().get::<RequestOrigin>();
+        let key = self.gate.authenticate(&given_key(&request)).map_err(|refusal| {
+            let address = origin.map(|origin| origin.client);
+            self.gate.note_refused(request.uri().path(), address, refusal);
             let text = "the API key is missing or wrong (header X-API-Key)";
             let mut response = refuse(StatusCode::UNAUTHORIZED, 101, text);
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("apikey"));
             response
         })?;
-        if let Some(origin) = request.extensions().get::<RequestOrigin>() {
+        if let Some(origin) = origin {
             origin.peer.set_known();
         }
-        if let Err(limited) = self.take_token(&key) {
+        if let Err(limited) = self.gate.take_token(&key) {
             let error = ApiError::from(limited);
             let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, error.code, &error.message);
             set_retry_after(&mut response, limited);
@@ -223,93 +206,29 @@ impl ApiState {
             return Err(too_large());
         }
         match timeout_if_late(BODY_TIMEOUT, to_bytes(request.into_body(), API_BODY_MAX)).await {
-            Ok(Ok(body)) => Ok((Call::new(key), body)),
+            Ok(Ok(body)) => Ok((ApiCall::new(key), body)),
             Ok(Err(error)) if is_length_error(&error) => Err(too_large()),
             Ok(Err(_)) => Err(refuse(StatusCode::BAD_REQUEST, 107, "the body cannot be read")),
             Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, 107, "the body took too long")),
         }
     }
 
-    /// §3.1: header `X-API-Key`, or `Authorization: apikey KEY`, or `?api_key=KEY`.
-    fn authenticate(&self, request: &Request) -> Result<Arc<ApiKey>, &'static str> {
-        if self.settings.insecure {
-            return Ok(Arc::new(ApiKey::unlimited("insecure", "")));
-        }
-        let header = |name: &HeaderName| {
-            let text = request.headers().get(name).and_then(|value| value.to_str().ok());
-            text.filter(|text| !text.is_empty())
-        };
-        let authorization = || {
-            let (scheme, key) = header(&AUTHORIZATION)?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("apikey").then_some(key.trim())
-        };
-        let query = request.uri().query().unwrap_or_default();
-        let parameter = || query.split('&').find_map(|pair| pair.strip_prefix("api_key="));
-        let given = match header(&X_API_KEY).or_else(authorization) {
-            Some(key) => Cow::Borrowed(key.as_bytes()),
-            None => percent_decoded(parameter().unwrap_or_default()).into(),
-        };
-        if given.is_empty() {
-            return Err("missing_key");
-        }
-        self.keys.find(&given).ok_or("wrong_key")
-    }
-
-    /// Logs and counts a request with a missing or wrong key. The key is never logged.
-    fn note_refused(&self, request: &Request, reason: &'static str) {
-        let Some(left_out) = self.node.counts.refusals.note(RefusalSubject::ApiKey, reason) else {
-            return;
-        };
-        let origin = request.extensions().get::<RequestOrigin>();
-        let address = origin.map(|origin| origin.client.to_string());
-        let (path, address) = (shown(request.uri().path()), address.unwrap_or_default());
-        warn!(reason, path, address, left_out, "a request to the server API is refused");
-    }
-
-    /// Logs and counts a call that the caller's key does not permit.
-    fn note_denied(&self, call: &Call, method: Method, reason: &str) {
-        if let Some(left_out) =
-            self.node.counts.refusals.note(RefusalSubject::ApiKey, "out_of_scope")
-        {
-            let (key, method) = (&*call.caller.key.name, method.name());
-            warn!(key, method, reason, left_out, "a call of the server API is refused");
-        }
-    }
-
     fn error_mode(&self, request: &Request) -> ErrorMode {
         match request.headers().get(&X_ERROR_MODE) {
             Some(mode) if mode == "transport" => ErrorMode::Transport,
-            _ => self.settings.error_mode,
-        }
-    }
-
-    /// Takes a token out of the bucket of the caller's key.
-    fn take_token(&self, key: &ApiKey) -> Result<(), Limited> {
-        self.node.throttle.take(Bucket::ApiKeyRequests, key.name.as_bytes())
-    }
-
-    /// Takes the token of a command; `read` has taken that of the request's first one.
-    fn take_command_token(&self, call: &Call) -> Result<(), ApiError> {
-        match call.take_paid() {
-            true => Ok(()),
-            false => self.take_token(&call.caller.key).map_err(ApiError::from),
+            _ => self.error_mode,
         }
     }
 
     /// Refuses a command whose method does not exist. It costs the caller as much as any other.
-    async fn refuse_unknown(&self, call: &Call, name: &str) -> Outcome {
-        tokio::task::consume_budget().await;
-        self.take_command_token(call)?;
+    async fn refuse_unknown(&self, call: &ApiCall, name: &str) -> Outcome {
+        self.gate.pay(call).await?;
         Err(no_method(name).into())
     }
 
     /// Runs a method and counts its result.
-    async fn run(&self, call: &Call, method: Method, params: &[u8]) -> Outcome {
-        // Many commands of one request would otherwise run without a pause: a broker in this
-        // process answers at once, and other requests share the thread.
-        tokio::task::consume_budget().await;
-        let may_run = self.take_command_token(call).and_then(|()| call.check_method(method));
-        let mut result = match may_run {
+    async fn run(&self, call: &ApiCall, method: Method, params: &[u8]) -> Outcome {
+        let mut result = match self.gate.begin(call, method).await {
             Ok(()) => self.dispatch(call, method, params).await,
             Err(error) => Err(error.into()),
         };
@@ -320,18 +239,28 @@ impl ApiState {
         {
             result = Err(error.into());
         }
-        let code = match &result {
-            Ok(_) => 0,
-            Err(MethodFailure::Api(error)) => error.code,
-            Err(MethodFailure::Unreadable(_)) => ApiError::BAD_REQUEST.code,
+        let error = match &result {
+            Ok(_) => None,
+            Err(MethodFailure::Api(error)) => Some(error),
+            Err(MethodFailure::Unreadable(_)) => Some(&ApiError::BAD_REQUEST),
         };
-        self.node.counts.called(&call.caller.key.name, method.name(), code);
-        if let Err(MethodFailure::Api(error)) = &result
-            && error.code == ErrorCode::PermissionDenied.number()
-        {
-            self.note_denied(call, method, &error.message);
-        }
+        self.gate.end(call, method, error);
         result
+    }
+}
+
+/// §3.1: the key in the header `X-API-Key`, or `Authorization: apikey KEY`, or `?api_key=KEY`.
+fn given_key(request: &Request) -> Cow<'_, [u8]> {
+    let header = |name: &HeaderName| {
+        let text = request.headers().get(name).and_then(|value| value.to_str().ok());
+        text.filter(|text| !text.is_empty())
+    };
+    let authorization = || key_of_authorization(header(&AUTHORIZATION)?);
+    let query = request.uri().query().unwrap_or_default();
+    let parameter = || query.split('&').find_map(|pair| pair.strip_prefix("api_key="));
+    match header(&X_API_KEY).or_else(authorization) {
+        Some(key) => Cow::Borrowed(key.as_bytes()),
+        None => percent_decoded(parameter().unwrap_or_default()).into(),
     }
 }
 

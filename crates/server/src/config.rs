@@ -22,8 +22,10 @@ mod environment;
 mod feature;
 mod file;
 mod formats;
+mod grpc_api;
 mod kind;
 mod lines;
+mod listening;
 mod mistakes;
 mod namespaces;
 mod nats_consumers;
@@ -61,6 +63,7 @@ pub use api_keys::ApiKey;
 pub use change::Changeable;
 pub use duration::parse_ms as parse_duration_ms;
 pub use engine::{Engine, RedisEngine};
+pub use grpc_api::GrpcApi;
 pub use kind::Kind;
 pub use mistakes::{Mistake, Mistakes, Place, Warning, WarningKind};
 pub use origin::OriginPolicy;
@@ -127,6 +130,8 @@ pub struct Config {
     pub api: Api,
     /// Consumers to run.
     pub consumers: Vec<ConsumerConfig>,
+    /// Address, keys and limits of the server API over gRPC; `None` if it is not served.
+    pub grpc_api: Option<GrpcApi>,
     /// Path of the liveness check; `None` if disabled.
     pub health: Option<String>,
     /// Path of the metrics; `None` if disabled.
@@ -187,7 +192,7 @@ impl HttpServer {
     }
 }
 
-/// Certificate and key of the HTTP listeners. Each value is PEM, PEM in base64, or a path.
+/// Certificate and key of a listener. Each value is PEM, PEM in base64, or a path.
 #[derive(Clone, Debug)]
 pub struct Tls {
     /// Certificate chain, leaf first.

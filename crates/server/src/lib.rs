@@ -29,6 +29,7 @@ mod cluster;
 mod api;
 mod consumers;
 mod demo;
+mod grpc;
 mod service;
 
 pub mod clock;
@@ -36,6 +37,6 @@ pub mod doctor;
 pub mod limits;
 pub mod telemetry;
 
-pub use api::API_METHODS;
-pub use listener::{CertificateError, ListenAddress, check_certificate};
+pub use listener::{CertificateError, ListenAddress, check_certificates};
 pub use server::{Server, StartError};
+pub use service::method::API_METHODS;

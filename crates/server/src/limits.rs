@@ -93,6 +93,50 @@ pub const CERTIFICATE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for the peer of an HTTP connection to close after our shutdown of writing.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Concurrent connections to the gRPC API: backends share few. Unauthenticated ones hold at most a
+/// window of bytes each.
+pub const GRPC_CONNECTIONS_MAX: usize = 1_024;
+
+/// Connections to the gRPC API from one address (IPv6: of one /64).
+pub const GRPC_CONNECTIONS_PER_ADDRESS_MAX: usize = GRPC_CONNECTIONS_MAX / 2;
+
+/// Concurrent calls on one HTTP/2 connection; clients queue further ones.
+pub const HTTP2_STREAMS_MAX: u32 = 256;
+
+/// Bytes that a peer may send before they are read, on one HTTP/2 connection and on one of its
+/// streams: the bandwidth of 100 Mbit/s over a round trip of 20 ms.
+pub const HTTP2_WINDOW: u32 = 256 * 1024;
+
+/// Bytes of an answer that are buffered per HTTP/2 stream before its peer takes them.
+pub const HTTP2_SEND_BUFFER_MAX: usize = 256 * 1024;
+
+/// Interval between pings on an HTTP/2 connection that receives nothing.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Time for the answer to a ping.
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Interval between looks at the timeouts of an HTTP/2 connection.
+pub const HTTP2_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time in which the peer of an HTTP/2 connection must have taken an answer.
+pub const ANSWER_TAKEN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Total bytes of the messages of all gRPC calls under way: it bounds their number, further ones
+/// wait unread.
+pub const GRPC_MESSAGES_SIZE_MAX: usize = 1024 * 1024 * 1024;
+
+/// Concurrent gRPC calls under way: what a broker answers within milliseconds.
+pub const GRPC_CALLS_MAX: usize = 1_024;
+
+/// Bytes of a gRPC message if `grpc_api.max_receive_message_size` is 0, as in other servers.
+pub const GRPC_MESSAGE_MAX: usize = 4 * 1024 * 1024;
+
+/// Time between two looks at readiness for a watch of the gRPC health service.
+pub const GRPC_HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+const _: () = assert!(GRPC_MESSAGES_SIZE_MAX / GRPC_MESSAGE_MAX >= 256);
+
 /// Bytes of an API request's body.
 pub const API_BODY_MAX: usize = 8 * 1024 * 1024;
 
@@ -179,6 +223,13 @@ pub const ANSWER_SIZE_MAX: usize = 512 * 1024;
 
 /// Clients in the answer of one node: with a hundred channels each they fill the largest answer.
 pub const CLIENTS_ANSWER_MAX: usize = 200;
+
+/// Subscribers in one response of the server API: with usual ids they fit into the answer of one
+/// node.
+pub const SUBSCRIBERS_PER_PAGE_MAX: usize = 1_000;
+
+/// Subscribers in one response of the server API if the call has no limit.
+pub const SUBSCRIBERS_PER_PAGE: usize = 100;
 
 /// Time in which a starting node that does not wait for its broker must have read the dynamic
 /// configuration.

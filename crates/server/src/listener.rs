@@ -10,6 +10,7 @@ mod bind;
 mod certificate;
 mod deadline;
 mod head;
+mod http2;
 mod proxy_protocol;
 mod stream;
 mod upgrade;
@@ -44,8 +45,9 @@ use crate::supervision::catch_panic::catch_panic;
 
 pub(crate) use bind::BoundSocket;
 pub use bind::{ListenAddress, ListenOn};
-pub(crate) use certificate::Certificate;
-pub use certificate::{CertificateError, check_certificate};
+pub(crate) use certificate::{Certificate, CertificateKeys};
+pub use certificate::{CertificateError, check_certificates};
+pub(crate) use http2::Endless;
 use stream::HttpPeer;
 pub(crate) use upgrade::{Sockets, upgrade};
 
@@ -53,6 +55,7 @@ pub(crate) use upgrade::{Sockets, upgrade};
 #[derive(Clone)]
 pub(crate) struct Listener {
     pub(crate) routes: Arc<Routes>,
+    pub(crate) speaks: Speaks,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) trusted_proxies: Arc<TrustedProxies>,
     pub(crate) proxy_protocol: Option<Arc<ProxyProtocol>>,
@@ -64,6 +67,24 @@ pub(crate) struct Listener {
     pub(crate) throttle: Option<Arc<Throttle>>,
     /// Becomes `true` when the server stops.
     pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Protocol that a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http1,
+    /// Also without TLS, where clients know it beforehand (h2c).
+    Http2,
+}
+
+impl Speaks {
+    /// Its name in TLS handshakes (ALPN).
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Speaks::Http1 => b"http/1.1",
+            Speaks::Http2 => b"h2",
+        }
+    }
 }
 
 /// Routes of a listener: those of a starting server, then those of the started one.
@@ -177,6 +198,10 @@ impl Listener {
             http.set_crowd(self.crowd_of(client)).ok_or(TooManyAtOnce)?;
         }
         self.throttle(client)?;
+        if self.speaks == Speaks::Http2 {
+            // On the heap, as below.
+            return Box::pin(self.negotiate_http2(tcp, client, http)).await;
+        }
         let carries = if self.tls.is_some() { Carries::Tls } else { Carries::Http };
         let tcp = HttpStream::new(tcp, carries, http.clone(), self.keep_alive_timeout);
         let Some(tls) = self.tls.clone() else {
@@ -190,6 +215,20 @@ impl Listener {
             Ok(self.serve_http(tls, client, http).await?)
         };
         Box::pin(serving).await
+    }
+
+    async fn negotiate_http2(
+        self,
+        tcp: TcpStream,
+        client: ClientAddress,
+        http: Arc<HttpPeer>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let Some(tls) = self.tls.clone() else {
+            return Ok(self.serve_http2(tcp, client, http).await?);
+        };
+        let handshake = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(tcp));
+        let tls = self.until_stop(handshake).await???;
+        Ok(self.serve_http2(tls, client, http).await?)
     }
 
     /// Runs a step before the first request; it is cancelled when the server stops.

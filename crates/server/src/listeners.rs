@@ -1,5 +1,5 @@
-//! Listening sockets of a server: the public ones, and the internal ones for API, metrics and
-//! health.
+//! Listening sockets of a server: the public ones, the internal ones for API, metrics and health,
+//! and those of the gRPC API.
 //!
 //! Invariant: all sockets are open before any of them is served, so that a start that fails has
 //! answered no request.
@@ -12,12 +12,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::StartError;
-use crate::config::{Config, HttpServer};
+use crate::config::{Config, Tls};
+use crate::grpc;
 use crate::limits::slots::{SlotLimits, Slots};
 use crate::limits::throttle::Throttle;
-use crate::limits::{HEADS_SIZE_MAX, HTTP_CONNECTIONS_MAX, HTTP_CONNECTIONS_PER_ADDRESS_MAX};
+use crate::limits::{
+    GRPC_CONNECTIONS_MAX, GRPC_CONNECTIONS_PER_ADDRESS_MAX, HEADS_SIZE_MAX, HTTP_CONNECTIONS_MAX,
+    HTTP_CONNECTIONS_PER_ADDRESS_MAX,
+};
 use crate::listener::{
-    BoundSocket, Certificate, ListenAddress, ListenOn, Listener, ProxyProtocol, Routes,
+    BoundSocket, Certificate, CertificateKeys, ListenAddress, ListenOn, Listener, ProxyProtocol,
+    Routes, Speaks,
 };
 use crate::supervision::start::Starting;
 use crate::supervision::supervisor::TaskFaults;
@@ -27,27 +32,46 @@ use crate::welcome::{Port, Welcome};
 pub(crate) struct Listeners {
     public: Vec<BoundSocket>,
     internal: Option<Vec<BoundSocket>>,
+    grpc: Option<Vec<BoundSocket>>,
 }
 
 /// Sockets that are served by tasks until the server stops.
 pub(crate) struct Serving {
     pub(crate) addresses: Vec<ListenAddress>,
     pub(crate) internal_addresses: Vec<ListenAddress>,
-    pub(crate) certificate: Option<Arc<Certificate>>,
+    pub(crate) grpc_addresses: Vec<ListenAddress>,
+    /// By the name of the task that follows its files.
+    pub(crate) certificates: Vec<(&'static str, Arc<Certificate>)>,
     public: Arc<Routes>,
     internal: Option<Arc<Routes>>,
+    grpc: Option<Arc<Routes>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
+/// Routes of a started server.
+pub(crate) struct ServedRoutes {
+    /// For clients.
+    pub(crate) outside: Router,
+    /// For operators and backends.
+    pub(crate) inside: Router,
+    /// The gRPC API; `None` if it is not served.
+    pub(crate) grpc: Option<Router>,
+}
+
 impl Listeners {
-    pub(crate) async fn open(http: &HttpServer) -> Result<Listeners, StartError> {
+    pub(crate) async fn open(config: &Config) -> Result<Listeners, StartError> {
+        let http = &config.http;
         let public = open(http.listen_on(), "http_server.port").await?;
         let internal = match http.internal_listen_on() {
             Some(on) => Some(open(on, "http_server.internal_port").await?),
             None => None,
         };
-        Ok(Listeners { public, internal })
+        let grpc = match &config.grpc_api {
+            Some(grpc) => Some(open(grpc.listen_on(), "grpc_api.port").await?),
+            None => None,
+        };
+        Ok(Listeners { public, internal, grpc })
     }
 
     /// Serves health, readiness and a "starting" answer while the server starts.
@@ -58,16 +82,22 @@ impl Listeners {
         faults: &TaskFaults,
         throttle: &Arc<Throttle>,
     ) -> Result<Serving, StartError> {
-        let certificate = config.http.tls.clone().map(Certificate::load).transpose()?;
+        let load = |tls: Option<&Tls>, keys| {
+            tls.map(|tls| Certificate::load(tls.clone(), keys)).transpose()
+        };
+        let certificate = load(config.http.tls.as_ref(), CertificateKeys::HTTP)?;
+        let grpc_tls = config.grpc_api.as_ref().and_then(|grpc| grpc.tls.as_ref());
+        let grpc_certificate = load(grpc_tls, CertificateKeys::GRPC)?;
         let (stop, stopped) = watch::channel(false);
         let routes = || Arc::new(Routes::new(starting.routes(config.health.as_deref())));
         let public = Listener {
             routes: routes(),
-            tls: certificate.as_ref().map(Certificate::acceptor),
+            speaks: Speaks::Http1,
+            tls: certificate.as_ref().map(|one| one.acceptor(Speaks::Http1)),
             trusted_proxies: Arc::new(config.admission.trusted_proxies.clone()),
             proxy_protocol: config.http.proxy_protocol.then(Arc::<ProxyProtocol>::default),
             keep_alive_timeout: config.http.keep_alive_timeout,
-            slots: slots(),
+            slots: Slots::new(HTTP_SLOTS),
             throttle: Some(throttle.clone()),
             stop: stopped,
         };
@@ -76,23 +106,38 @@ impl Listeners {
             routes: routes(),
             tls: None,
             proxy_protocol: None,
-            slots: slots(),
+            slots: Slots::new(HTTP_SLOTS),
             throttle: None,
             ..public.clone()
         };
+        let of_grpc = || Listener {
+            routes: Arc::new(Routes::new(grpc::starting())),
+            speaks: Speaks::Http2,
+            tls: grpc_certificate.as_ref().map(|one| one.acceptor(Speaks::Http2)),
+            proxy_protocol: None,
+            slots: Slots::new(GRPC_SLOTS),
+            ..public.clone()
+        };
         let internal = self.internal.map(|listeners| (inside(), listeners));
+        let grpc = self.grpc.map(|listeners| (of_grpc(), listeners));
         let mut serving = Serving {
             addresses: addresses(&self.public)?,
             internal_addresses: internal
                 .as_ref()
                 .map_or(Ok(Vec::new()), |(_, all)| addresses(all))?,
-            certificate,
+            grpc_addresses: grpc.as_ref().map_or(Ok(Vec::new()), |(_, all)| addresses(all))?,
+            certificates: [("certificate", certificate), ("grpc-certificate", grpc_certificate)]
+                .into_iter()
+                .filter_map(|(task, certificate)| Some((task, certificate?)))
+                .collect(),
             public: public.routes.clone(),
             internal: internal.as_ref().map(|(listener, _)| listener.routes.clone()),
+            grpc: grpc.as_ref().map(|(listener, _)| listener.routes.clone()),
             stop,
             tasks: JoinSet::new(),
         };
-        for (listener, listeners) in [(public, self.public)].into_iter().chain(internal) {
+        let all = [(public, self.public)].into_iter().chain(internal).chain(grpc);
+        for (listener, listeners) in all {
             for bound in listeners {
                 serving.tasks.spawn(listener.clone().run(bound, faults.clone()));
             }
@@ -102,9 +147,13 @@ impl Listeners {
 }
 
 impl Serving {
-    /// Serves the routes of the started server: `outside` for clients, `inside` for operators and
-    /// backends. Without an internal listener the public one serves both.
-    pub(crate) fn start(&self, outside: Router, inside: Router, welcome: &Welcome) {
+    /// Serves the routes of the started server. Without an internal listener the public one serves
+    /// `outside` and `inside`.
+    pub(crate) fn start(&self, routes: ServedRoutes, welcome: &Welcome) {
+        let ServedRoutes { outside, inside, grpc } = routes;
+        if let (Some(listener), Some(grpc)) = (&self.grpc, grpc) {
+            listener.start(grpc);
+        }
         match &self.internal {
             None => self.public.start(welcome.with_fallback(outside.merge(inside), Port::Only)),
             Some(internal) => {
@@ -122,13 +171,18 @@ impl Serving {
     }
 }
 
-fn slots() -> Arc<Slots> {
-    Slots::new(SlotLimits {
-        connections_max: HTTP_CONNECTIONS_MAX,
-        per_address_max: HTTP_CONNECTIONS_PER_ADDRESS_MAX,
-        bytes_max: HEADS_SIZE_MAX,
-    })
-}
+const HTTP_SLOTS: SlotLimits = SlotLimits {
+    connections_max: HTTP_CONNECTIONS_MAX,
+    per_address_max: HTTP_CONNECTIONS_PER_ADDRESS_MAX,
+    bytes_max: HEADS_SIZE_MAX,
+};
+
+const GRPC_SLOTS: SlotLimits = SlotLimits {
+    connections_max: GRPC_CONNECTIONS_MAX,
+    per_address_max: GRPC_CONNECTIONS_PER_ADDRESS_MAX,
+    // Windows bound the bytes of each connection.
+    bytes_max: HEADS_SIZE_MAX,
+};
 
 fn addresses(listeners: &[BoundSocket]) -> io::Result<Vec<ListenAddress>> {
     listeners.iter().map(BoundSocket::address).collect()

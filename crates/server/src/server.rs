@@ -20,7 +20,6 @@ use tracing::{info, warn};
 use crate::admission::revoked::Revoked;
 use crate::admission::verification::{Verification, Verifiers};
 use crate::admission::{Admission, AdmissionLimits};
-use crate::api::ApiKeys;
 use crate::broker::{self, BrokerOpening};
 use crate::clock::ServerClock;
 use crate::cluster::members::Members;
@@ -40,7 +39,7 @@ use crate::token::{KeyError, Verifier};
 use crate::welcome::Welcome;
 use crate::worker::{Input, WireSettings, WorkerHandle, WorkerParts};
 
-use self::routes::routes;
+use self::routes::{KeySets, routes};
 use self::tasks::start_tasks;
 
 pub use self::start_error::StartError;
@@ -48,7 +47,7 @@ pub use self::start_error::StartError;
 /// A running server. Dropping it does not stop it; call [`Server::stop`].
 pub struct Server {
     node: Arc<Node>,
-    api_keys: Arc<ApiKeys>,
+    keys: KeySets,
     serving: Serving,
     tasks: Supervisor,
     consumers: Consumers,
@@ -65,7 +64,7 @@ impl Server {
         let (name, usage) = (node_name(&config), Arc::new(Usage::new(config.memory)));
         let mut tasks = Supervisor::default();
         let starting = Starting::new();
-        let listeners = Listeners::open(&config.http).await?;
+        let listeners = Listeners::open(&config).await?;
         let counts: Arc<HttpCounts> = Arc::default();
         let hasher = HashKeys::new([seed()?, seed()?]);
         let buckets = Arc::new(SharedBuckets::new(hasher));
@@ -113,21 +112,21 @@ impl Server {
         });
         starting.waits_for("reading the dynamic configuration (sys:config) from the broker");
         let members = join(&config, &node).await?;
-        let api_keys = Arc::new(ApiKeys::new(&config.api.keys));
+        let keys = KeySets::of(&config);
         let service = Arc::new(Service::new(&ServiceContext::of(&members)));
-        let (outside, inside) = routes(&config, &node, admission, &service, &api_keys);
+        let routes = routes(&config, &node, admission, &service, &keys);
         start_tasks(&mut tasks, &members);
         if config.demo {
             let (seed, service) = (random.next_u64(), service.clone());
             tasks.spawn("demo-ticker", move || demo::run_ticker(service.clone(), clock, seed));
         }
-        if let Some(certificate) = serving.certificate.clone() {
-            tasks.spawn("certificate", move || certificate.clone().follow_files());
+        for (task, certificate) in serving.certificates.clone() {
+            tasks.spawn(task, move || certificate.clone().follow_files());
         }
-        serving.start(outside, inside, &Welcome::of(&config));
+        serving.start(routes, &Welcome::of(&config));
         let consumers = Consumers::start(&mut tasks, &config.consumers, &node.consumers, &service);
         let shutdown = config.shutdown;
-        Ok(Server { node, api_keys, serving, tasks, consumers, shutdown })
+        Ok(Server { node, keys, serving, tasks, consumers, shutdown })
     }
 
     /// Addresses for clients.
@@ -140,6 +139,12 @@ impl Server {
     #[must_use]
     pub fn internal_addresses(&self) -> &[ListenAddress] {
         &self.serving.internal_addresses
+    }
+
+    /// Addresses of the gRPC API; empty if it is not served.
+    #[must_use]
+    pub fn grpc_addresses(&self) -> &[ListenAddress] {
+        &self.serving.grpc_addresses
     }
 
     /// First TCP address for clients; `None` if they connect through a Unix socket.
@@ -155,17 +160,15 @@ impl Server {
     }
 
     /// Applies settings that may change without a restart: keys of the server API, and the contents
-    /// of the certificate's files.
+    /// of the certificates' files.
     pub fn reload(&self, config: &Config) {
-        self.api_keys.replace(&config.api.keys);
-        self.reload_certificate();
+        self.keys.replace(config);
+        self.reload_certificates();
     }
 
-    /// Reads the files of the TLS certificate again, if one is configured.
-    pub fn reload_certificate(&self) {
-        if let Some(certificate) = &self.serving.certificate {
-            certificate.reload();
-        }
+    /// Reads the files of TLS certificates again, if any are configured.
+    pub fn reload_certificates(&self) {
+        self.serving.certificates.iter().for_each(|(_, certificate)| certificate.reload());
     }
 
     /// Stops the server: reports that it is not ready, refuses handshakes and closes connections

@@ -4,13 +4,20 @@
 //! Invariant: every request that names a channel checks it against the caller's permissions and the
 //! rules, here and nowhere else.
 
+pub(crate) mod batch;
+pub(crate) mod call;
 pub(crate) mod caller;
 pub(crate) mod channels;
 pub(crate) mod error;
+pub(crate) mod gate;
+pub(crate) mod keys;
+pub(crate) mod method;
 pub(crate) mod nodes;
+pub(crate) mod payload;
 pub(crate) mod publications;
 pub(crate) mod revocations;
 pub(crate) mod sessions;
+pub(crate) mod subscribers;
 
 use std::sync::Arc;
 
@@ -22,12 +29,14 @@ use nodes::NodeService;
 use publications::PublicationService;
 use revocations::RevocationService;
 use sessions::SessionService;
+use subscribers::SubscriberService;
 
 /// See the module.
 pub(crate) struct Service {
     pub(crate) publications: PublicationService,
     pub(crate) sessions: SessionService,
     pub(crate) channels: ChannelService,
+    pub(crate) subscribers: SubscriberService,
     pub(crate) revocations: RevocationService,
     pub(crate) nodes: NodeService,
 }
@@ -53,6 +62,7 @@ impl Service {
             publications: PublicationService::new(context.clone()),
             sessions: SessionService::new(context.clone()),
             channels: ChannelService::new(context.clone()),
+            subscribers: SubscriberService::new(context.clone()),
             revocations: RevocationService::new(context.clone()),
             nodes: NodeService::new(context.clone()),
         }

@@ -109,6 +109,26 @@ pub struct ClientFilter {
     pub limit: usize,
 }
 
+/// Selects subscribers of a channel, in the order of their client ids.
+#[derive(Clone, Debug)]
+pub struct SubscriberFilter {
+    /// Name of the channel.
+    pub channel: String,
+    /// Client id before the first one; empty for the begin.
+    pub after: String,
+    /// Maximum number of subscribers to return.
+    pub limit: usize,
+}
+
+/// A subscriber of a worker.
+#[derive(Clone, Debug)]
+pub struct WorkerSubscriber {
+    /// Id of the client.
+    pub client: String,
+    /// Id of its user; empty for an anonymous user.
+    pub user: String,
+}
+
 /// A client of a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerClient {

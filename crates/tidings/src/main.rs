@@ -88,7 +88,7 @@ fn check(configured: Configured, flags: Vec<(String, String)>) -> anyhow::Result
         Err(code) => return Ok(code),
     };
     serve::print_warnings(&warnings);
-    if let Err(error) = server::check_certificate(&config) {
+    if let Err(error) = server::check_certificates(&config) {
         print_error(&error.to_string());
         return Ok(ExitCode::from(2));
     }

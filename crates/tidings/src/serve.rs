@@ -40,7 +40,7 @@ pub(crate) fn serve(
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    if let Err(error) = server::check_certificate(&config) {
+    if let Err(error) = server::check_certificates(&config) {
         print_error(&error.to_string());
         return Ok(ExitCode::from(2));
     }
@@ -130,7 +130,8 @@ async fn run(
         _ => {
             let address = list(server.addresses());
             let internal_address = list(server.internal_addresses());
-            info!(address, internal_address, "serving");
+            let grpc_address = list(server.grpc_addresses());
+            info!(address, internal_address, grpc_address, "serving");
         }
     }
     while signals.next().await == Wanted::Reload {
@@ -142,7 +143,7 @@ async fn run(
                 );
             }
             None => {
-                server.reload_certificate();
+                server.reload_certificates();
                 warn!(
                     "SIGHUP: the configuration has mistakes; what held before holds on, but for the certificate's files"
                 );

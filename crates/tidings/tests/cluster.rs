@@ -265,6 +265,16 @@ fn two_nodes_are_one(kind: Kind) {
     }
     let present = || ask(a, "POST /api/presence_stats", r#"{"channel":"chat:x"}"#);
     wait_until("both are present", || present().contains("\"num_clients\":2"));
+    let page = |cursor: &str| {
+        let asked = format!(r#"{{"channel":"chat:x","limit":1,"cursor":"{cursor}"}}"#);
+        body(&ask(a, "POST /api/subscribers", &asked))["result"].clone()
+    };
+    let first = page("");
+    let second = page(first["cursor"].as_str().unwrap());
+    let names = [&first, &second].map(|page| page["subscribers"][0]["node"].clone());
+    assert!(names[0] != names[1] && names.iter().all(|name| name.is_string()), "{names:?}");
+    let rest = second["cursor"].as_str().map_or(serde_json::Value::Null, page);
+    assert!(rest["subscribers"].as_array().is_none_or(Vec::is_empty), "{rest}");
     node_b.signal("-TERM");
     let (status, words) = (node_b.exit(), node_b.last_words());
     assert!(status.success() && !words.contains("panicked"), "{words}");

@@ -1,8 +1,11 @@
 //! What a driver can read of a session: who its client is, and its channels.
 
+use std::collections::BinaryHeap;
+
 use wire::protocol::ClientInfo;
 
-use crate::session::Session;
+use super::Worker;
+use crate::session::{Phase, Session};
 
 /// The client of a session, for logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,5 +30,36 @@ impl<'w> ClientView<'w> {
     /// The channels of its subscriptions.
     pub fn channels(&self) -> impl Iterator<Item = &'w str> {
         self.session.subscriptions.iter().map(|subscription| &*subscription.channel)
+    }
+}
+
+impl Worker {
+    /// The clients subscribed to a channel whose ids come after `after`: the first `limit` of them,
+    /// in the order of their ids.
+    #[must_use]
+    pub fn subscribers<'w>(
+        &'w self,
+        channel: &str,
+        after: &str,
+        limit: usize,
+    ) -> Vec<&'w ClientInfo> {
+        let mut first: BinaryHeap<(&str, u32)> = BinaryHeap::new();
+        for slot in self.hub.sessions_of(channel) {
+            if let Some(info) = self.live_client(slot)
+                && *info.client > *after
+            {
+                first.push((&info.client, slot));
+                if first.len() > limit {
+                    first.pop();
+                }
+            }
+        }
+        let sorted = first.into_sorted_vec().into_iter();
+        sorted.filter_map(|(_, slot)| self.live_client(slot)).collect()
+    }
+
+    fn live_client(&self, slot: u32) -> Option<&ClientInfo> {
+        let session = self.sessions.get(slot as usize)?;
+        if session.phase == Phase::Live { session.info.as_deref() } else { None }
     }
 }

@@ -8,7 +8,7 @@ use engine::claims::SubscriptionGrant;
 use wire::protocol::StreamPosition;
 
 use super::error::MethodFailure;
-use super::request::{self, OneChannel, Publish, SessionFilter, payload, read};
+use super::request::{self, OneChannel, Publish, SessionParameters, payload, read};
 use crate::service::Service;
 use crate::service::caller::ApiCaller;
 use crate::service::error::ApiError;
@@ -132,6 +132,6 @@ pub(super) async fn history_remove(
 
 /// The sessions that the parameters of a call select.
 fn target(params: &[u8]) -> Result<Option<Target>, MethodFailure> {
-    let filter: SessionFilter = read(params)?;
+    let filter: SessionParameters = read(params)?;
     Ok(filter.target()?)
 }

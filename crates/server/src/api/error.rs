@@ -1,10 +1,12 @@
 //! Errors of the server API in HTTP responses: status and JSON (§3.1).
 
+use std::borrow::Cow;
+
 use axum::http::StatusCode;
 use engine::broker::BrokerError;
 use wire::protocol::ErrorCode;
 
-use crate::limits::API_ANSWER_MAX;
+use crate::service::call::ApiCall;
 use crate::service::error::ApiError;
 use crate::telemetry::shown;
 
@@ -20,30 +22,23 @@ pub(super) enum MethodFailure {
 
 /// No method has this name.
 pub(super) fn no_method(name: &str) -> ApiError {
-    not_found(format!("there is no method {}; see openapi.json", shown(name)))
-}
-
-/// A command that names no method, or one that cannot be run here.
-pub(super) fn not_found(text: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
-    ApiError { code: ErrorCode::MethodNotFound.number(), message: text.into() }
-}
-
-/// The response would exceed [`API_ANSWER_MAX`].
-pub(super) fn answer_too_large() -> ApiError {
-    ApiError::bad(format!(
-        "the answer would have more than {API_ANSWER_MAX} bytes: ask for less (limit, since, pattern) or in several requests"
-    ))
-}
-
-/// An error whose text has no room in the response.
-pub(super) fn reason_left_out(code: u32) -> ApiError {
-    let message = "the reason is left out: the answer has too many bytes".into();
-    ApiError { code, message }
+    ApiError::not_found(format!("there is no method {}; see openapi.json", shown(name)))
 }
 
 /// The error object of a response.
 pub(super) fn json(error: &ApiError) -> String {
     serde_json::to_string(error).expect("a number and a text are JSON")
+}
+
+/// The member `error` of a reply of which `free` bytes are reserved, without its reason where that
+/// has no room.
+pub(super) fn reply(call: &ApiCall, error: &ApiError, free: usize) -> String {
+    let written = |error| format!("{{\"error\":{}}}", json(error));
+    let whole = written(error);
+    match call.fitting(error, whole.len(), free) {
+        Cow::Borrowed(_) => whole,
+        Cow::Owned(short) => written(&short),
+    }
 }
 
 /// The HTTP status in error mode `transport`.

@@ -3,19 +3,19 @@
 
 use std::sync::Arc;
 
-use engine::broker::HistoryQuery;
 use serde::Serialize;
 use wire::protocol::{PresenceStats, Publication, StreamPosition};
 
 use super::ApiState;
-use super::call::Call;
 use super::commands;
-use super::error::MethodFailure;
-use super::method::Method;
+use super::error::{self, MethodFailure};
 use super::request::{self, OneChannel, Publish, payload, read};
 use super::response::{self, AnswerGaps};
 use crate::cluster::members::Answers;
-use crate::limits::{API_ANSWER_MAX, API_ITEMS_MAX, API_PUBLISHED_MAX};
+use crate::limits::{API_ITEMS_MAX, API_PUBLISHED_MAX};
+use crate::service::call::ApiCall;
+use crate::service::channels::{HistoryOrder, history_query};
+use crate::service::method::Method;
 
 /// Result of a method as JSON.
 pub(super) type Outcome = Result<String, MethodFailure>;
@@ -31,7 +31,7 @@ pub(super) fn done() -> String {
 
 impl ApiState {
     /// Runs one method; its result is a JSON object.
-    pub(super) async fn dispatch(&self, call: &Call, method: Method, params: &[u8]) -> Outcome {
+    pub(super) async fn dispatch(&self, call: &ApiCall, method: Method, params: &[u8]) -> Outcome {
         let params = match params.trim_ascii() {
             b"" | b"null" if method.works_without_parameters() => b"{}",
             b"" | b"null" => {
@@ -55,6 +55,7 @@ impl ApiState {
             Method::Channels => self.channels(call, params).await,
             Method::Channel => self.channel(call, params).await,
             Method::Clients => self.clients(call, params).await,
+            Method::Subscribers => self.subscribers(call, params).await,
             Method::Info => self.info(params).await,
             Method::Revoke => self.revoke(params).await,
             Method::Unrevoke => self.unrevoke(params).await,
@@ -67,7 +68,7 @@ impl ApiState {
         }
     }
 
-    async fn publish(&self, call: &Call, params: &[u8]) -> Outcome {
+    async fn publish(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         let mut request: Publish = read(params)?;
         let data = payload(&request.data, &request.b64data)?;
         let options = request.take_options();
@@ -76,7 +77,7 @@ impl ApiState {
         Ok(response::published(&position))
     }
 
-    async fn broadcast(&self, call: &Call, params: &[u8]) -> Outcome {
+    async fn broadcast(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         let mut request: Publish = read(params)?;
         let data = payload(&request.data, &request.b64data)?;
         let options = request.take_options();
@@ -91,7 +92,7 @@ impl ApiState {
             .iter()
             .map(|result| match result {
                 Ok(position) => format!("{{\"result\":{}}}", response::published(position)),
-                Err(error) => call.failed(error, API_PUBLISHED_MAX),
+                Err(error) => error::reply(call, error, API_PUBLISHED_MAX),
             })
             .collect();
         let used: usize = responses.iter().map(|one| one.len().min(API_PUBLISHED_MAX)).sum();
@@ -100,11 +101,11 @@ impl ApiState {
         Ok(format!("{{\"responses\":[{}]}}", responses.join(",")))
     }
 
-    fn subscribe(&self, call: &Call, params: &[u8]) -> Outcome {
+    fn subscribe(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         commands::subscribe(&self.service, &call.caller, params).map(|()| done())
     }
 
-    fn unsubscribe(&self, call: &Call, params: &[u8]) -> Outcome {
+    fn unsubscribe(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         commands::unsubscribe(&self.service, &call.caller, params).map(|()| done())
     }
 
@@ -116,7 +117,7 @@ impl ApiState {
         commands::refresh(&self.service, params).map(|()| done())
     }
 
-    async fn presence(&self, call: &Call, params: &[u8]) -> Outcome {
+    async fn presence(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         let OneChannel { channel } = read(params)?;
         let channels = &self.service.channels;
         let _permit = channels.read_permit().await;
@@ -124,26 +125,21 @@ impl ApiState {
         json(&response::PresenceResponse::of(&channels.presence(&call.caller, &channel).await?))
     }
 
-    async fn presence_stats(&self, call: &Call, params: &[u8]) -> Outcome {
+    async fn presence_stats(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         let OneChannel { channel } = read(params)?;
         let stats = self.service.channels.presence_stats(&call.caller, &channel).await?;
         let PresenceStats { num_clients, num_users } = stats;
         json(&response::PresenceStatsResponse { num_clients, num_users })
     }
 
-    async fn history(&self, call: &Call, params: &[u8]) -> Outcome {
+    async fn history(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         let request: request::History = read(params)?;
-        let query = HistoryQuery {
-            // A negative limit requests all publications.
-            limit: u64::try_from(request.limit)
-                .ok()
-                .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
-            since: request.since.map(StreamPosition::from),
-            reverse: request.reverse,
-            // More than a response may hold: `check_room` then refuses a history that the broker
-            // has cut, and no incomplete history is returned.
-            bytes_max: Some(2 * API_ANSWER_MAX),
+        let since = request.since.map(StreamPosition::from);
+        let order = match request.reverse {
+            true => HistoryOrder::NewestFirst,
+            false => HistoryOrder::OldestFirst,
         };
+        let query = history_query(request.limit, since, order);
         let channels = &self.service.channels;
         let _permit = channels.read_permit().await;
         call.check_room(1)?;
@@ -153,12 +149,12 @@ impl ApiState {
         json(&response::HistoryResponse::of(&history))
     }
 
-    async fn history_remove(&self, call: &Call, params: &[u8]) -> Outcome {
+    async fn history_remove(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         commands::history_remove(&self.service, &call.caller, params).await?;
         Ok(done())
     }
 
-    async fn channels(&self, call: &Call, params: &[u8]) -> Outcome {
+    async fn channels(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         let request::Channels { pattern } = read(params)?;
         let found = self.service.channels.list(&call.caller, pattern).await?;
         let count = |(name, num_clients)| (name, response::ChannelCount { num_clients });
@@ -168,7 +164,7 @@ impl ApiState {
         })
     }
 
-    async fn channel(&self, call: &Call, params: &[u8]) -> Outcome {
+    async fn channel(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         let OneChannel { channel } = read(params)?;
         let details = self.service.channels.details(&call.caller, &channel).await?;
         json(&response::ChannelResponse {
@@ -182,12 +178,22 @@ impl ApiState {
         })
     }
 
-    async fn clients(&self, call: &Call, params: &[u8]) -> Outcome {
+    async fn clients(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         let request::Clients { user, client } = read(params)?;
         let found = self.service.nodes.clients(&call.caller, user, client).await?;
         json(&response::ClientsResponse {
             clients: found.clients,
             gaps: AnswerGaps { missing_nodes: found.missing_nodes, truncated: found.is_cut },
+        })
+    }
+
+    async fn subscribers(&self, call: &ApiCall, params: &[u8]) -> Outcome {
+        let request::SubscribersRequest { channel, limit, cursor } = read(params)?;
+        let page = self.service.subscribers.page(&call.caller, &channel, limit, &cursor).await?;
+        json(&response::SubscribersResponse {
+            subscribers: page.subscribers,
+            cursor: page.cursor,
+            gaps: AnswerGaps { missing_nodes: page.missing_nodes, truncated: false },
         })
     }
 

@@ -4,23 +4,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use base64::Engine as _;
-use base64::alphabet::STANDARD as STANDARD_ALPHABET;
-use base64::engine::general_purpose::{GeneralPurpose, PAD};
 use bytes::Bytes;
 use engine::broker::Target;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use wire::protocol::{Disconnect, StreamPosition, is_nested_too_deep};
+use wire::protocol::{Disconnect, StreamPosition};
 
 use super::error::MethodFailure;
-use super::method::Method;
 use super::unreadable::unreadable;
 use crate::json::{Integer, Object, OverridesJson};
 use crate::service::error::ApiError;
+use crate::service::method::Method;
 use crate::service::publications::PublicationOptions;
-use crate::service::sessions::disconnect_advice;
+use crate::service::sessions::{SessionFilter, disconnect_advice};
 
 /// A JSON value as it was written, `null` included; empty when the field is absent.
 #[derive(Clone, Debug, Default)]
@@ -82,21 +79,8 @@ fn some_integer<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
 
 /// A payload from its JSON field or its base64 field, which has precedence.
 pub(super) fn payload(json: &Json, base64: &str) -> Result<Bytes, ApiError> {
-    let payload: Bytes = if base64.is_empty() {
-        json.0.clone()
-    } else {
-        let bytes = BASE64.decode(base64);
-        bytes.map_err(|_| ApiError::bad("a b64 field is not base64"))?.into()
-    };
-    if is_nested_too_deep(&payload) {
-        return Err(ApiError::bad("a payload is nested more than 128 levels deep; flatten it"));
-    }
-    Ok(payload)
+    crate::service::payload::payload(json.0.clone(), base64)
 }
-
-/// Accepts non-zero trailing bits in the last character, which some encoders write.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&STANDARD_ALPHABET, PAD.with_decode_allow_trailing_bits(true));
 
 /// Parameters of `publish`, and those that `broadcast` shares with it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -138,7 +122,7 @@ impl Publish {
 /// Sessions that `disconnect`, `refresh`, `subscribe` or `unsubscribe` apply to.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct SessionFilter {
+pub(super) struct SessionParameters {
     /// Required; an empty string selects all anonymous users.
     user: Option<String>,
     #[serde(deserialize_with = "nullable")]
@@ -149,16 +133,14 @@ pub(super) struct SessionFilter {
     whitelist: Vec<String>,
 }
 
-impl SessionFilter {
-    /// The selected sessions. `None` if `session` is set: session ids exist only for unidirectional
-    /// transports, which are not served.
+impl SessionParameters {
+    /// The selected sessions.
     pub(super) fn target(self) -> Result<Option<Target>, ApiError> {
-        let SessionFilter { user, client, session, whitelist } = self;
+        let SessionParameters { user, client, session, whitelist } = self;
         let user = user.ok_or_else(|| {
             ApiError::bad("user is missing: name a user, or all anonymous users with an empty text")
         })?;
-        let target = Target { user, client, except: whitelist, admitted_before: None };
-        Ok(session.is_empty().then_some(target))
+        Ok(SessionFilter { user, client, session, whitelist }.target())
     }
 }
 
@@ -265,6 +247,18 @@ pub(super) struct Channels {
 pub(super) struct Clients {
     pub(super) user: Option<String>,
     pub(super) client: Option<String>,
+}
+
+/// Parameters of `subscribers`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SubscribersRequest {
+    #[serde(deserialize_with = "nullable")]
+    pub(super) channel: String,
+    #[serde(deserialize_with = "integer")]
+    pub(super) limit: i64,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) cursor: String,
 }
 
 /// Parameters of `revoke` and `unrevoke`.

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use wire::protocol::{HistoryResult, StreamPosition};
 
 use crate::cluster::questions::{ClientPlace, NodeInfo};
+use crate::service::subscribers::SubscriberPlace;
 
 #[derive(Serialize)]
 pub(super) struct PresenceResponse<'a> {
@@ -84,6 +85,16 @@ pub(super) struct ChannelResponse<'a> {
 #[derive(Serialize)]
 pub(super) struct ClientsResponse {
     pub(super) clients: Vec<ClientPlace>,
+    #[serde(flatten)]
+    pub(super) gaps: AnswerGaps,
+}
+
+#[derive(Serialize)]
+pub(super) struct SubscribersResponse {
+    pub(super) subscribers: Vec<SubscriberPlace>,
+    /// Start of the next page; absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cursor: Option<String>,
     #[serde(flatten)]
     pub(super) gaps: AnswerGaps,
 }

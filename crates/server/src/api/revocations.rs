@@ -1,19 +1,19 @@
 //! The methods that revoke users and tokens, and that lift revocations.
 
 use engine::revocation::Subject;
-use wire::protocol::ErrorCode;
 
 use super::ApiState;
 use super::methods::{Outcome, done};
 use super::request::{BlockUser, InvalidateUserTokens, Revoke, RevokeToken, read};
 use crate::service::error::ApiError;
-use crate::service::revocations::identifier;
+use crate::service::revocations::{SubjectQuery, identifier};
 
 impl ApiState {
     pub(super) async fn revoke(&self, params: &[u8]) -> Outcome {
         let request: Revoke = read(params)?;
+        let expire_at = request.expire_at;
         let (subject, issued_before) = request.subject()?;
-        self.revoke_until(subject, issued_before, request.expire_at).await
+        self.revoke_until(subject, issued_before, expire_at).await
     }
 
     pub(super) async fn unrevoke(&self, params: &[u8]) -> Outcome {
@@ -38,13 +38,9 @@ impl ApiState {
 
     pub(super) async fn invalidate_user_tokens(&self, params: &[u8]) -> Outcome {
         let InvalidateUserTokens { user, issued_before, expire_at, channel } = read(params)?;
-        if !channel.is_empty() {
-            return Err(ErrorCode::NotAvailable.into());
-        }
-        let now_s = self.service.revocations.now_s();
-        let issued_before = if issued_before == 0 { now_s } else { issued_before };
-        let subject = Subject::IssuedTo(identifier("user", &user)?);
-        self.revoke_until(subject, issued_before, expire_at).await
+        let user = identifier("user", &user)?;
+        self.service.revocations.invalidate(user, issued_before, expire_at, &channel).await?;
+        Ok(done())
     }
 
     async fn revoke_until(&self, subject: Subject, issued_before: i64, expire_at: i64) -> Outcome {
@@ -59,19 +55,8 @@ impl ApiState {
 }
 
 impl Revoke {
-    /// The subject, and the time before which its revoked tokens were issued.
-    fn subject(&self) -> Result<(Subject, i64), ApiError> {
+    fn subject(self) -> Result<(Subject, i64), ApiError> {
         let Revoke { user, token_id, issued_before, all_users, .. } = self;
-        match (user, token_id, issued_before, all_users) {
-            (None, Some(id), None, false) => Ok((Subject::Token(identifier("token_id", id)?), 0)),
-            (Some(user), None, None, false) => Ok((Subject::User(identifier("user", user)?), 0)),
-            (Some(user), None, Some(before), false) => {
-                Ok((Subject::IssuedTo(identifier("user", user)?), *before))
-            }
-            (None, None, Some(before), true) => Ok((Subject::IssuedToAll, *before)),
-            _ => Err(ApiError::bad(
-                "name one of these: user; token_id; user and issued_before; all_users and issued_before",
-            )),
-        }
+        SubjectQuery { user, token_id, issued_before, all_users }.subject()
     }
 }

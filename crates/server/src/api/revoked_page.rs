@@ -1,7 +1,4 @@
 //! The method `revocations`: revocations in pages.
-//!
-//! Invariant: pages read with the cursors of their predecessors contain each revocation once that
-//! was in force from the first page to the last.
 
 use std::sync::Arc;
 
@@ -9,11 +6,9 @@ use engine::revocation::{Revocation, RevocationState, Subject};
 use serde::Serialize;
 
 use super::ApiState;
-use super::call::Call;
 use super::methods::{Outcome, json};
 use super::request::{RevocationsRequest, read};
-use crate::limits::{REVOCATIONS_PER_PAGE, REVOCATIONS_PER_PAGE_MAX};
-use crate::service::error::ApiError;
+use crate::service::call::ApiCall;
 
 #[derive(Serialize)]
 struct Page<'a> {
@@ -38,24 +33,11 @@ struct Entry<'a> {
 }
 
 impl ApiState {
-    pub(super) fn revocations(&self, call: &Call, params: &[u8]) -> Outcome {
+    pub(super) fn revocations(&self, call: &ApiCall, params: &[u8]) -> Outcome {
         let RevocationsRequest { limit, cursor } = read(params)?;
-        let limit = match usize::try_from(limit) {
-            Ok(0) => REVOCATIONS_PER_PAGE,
-            Ok(limit) => limit.min(REVOCATIONS_PER_PAGE_MAX),
-            Err(_) => return Err(ApiError::bad("limit is negative").into()),
-        };
-        let after = match &*cursor {
-            "" => None,
-            text => Some(subject(text).ok_or_else(|| {
-                ApiError::bad(
-                    "cursor is none that this method has answered with: leave it out to begin",
-                )
-            })?),
-        };
-        let (found, has_more) = self.service.revocations.page(after.as_ref(), limit);
-        let cursor = found.last().filter(|_| has_more).map(|last| text(&last.subject));
-        let page = json(&Page { revocations: found.iter().map(entry).collect(), cursor })?;
+        let page = self.service.revocations.page(limit, &cursor)?;
+        let revocations = page.revocations.iter().map(entry).collect();
+        let page = json(&Page { revocations, cursor: page.cursor })?;
         call.check_room(page.len())?;
         Ok(page)
     }
@@ -76,25 +58,5 @@ fn entry(revocation: &Arc<Revocation>) -> Entry<'_> {
         Subject::IssuedToAll => {
             Entry { all_users: Some(true), issued_before, expire_at, ..Entry::default() }
         }
-    }
-}
-
-/// A subject as a cursor.
-fn text(subject: &Subject) -> String {
-    match subject {
-        Subject::User(user) => format!("user:{user}"),
-        Subject::Token(id) => format!("token:{id}"),
-        Subject::IssuedTo(user) => format!("issued:{user}"),
-        Subject::IssuedToAll => "all:".to_owned(),
-    }
-}
-
-fn subject(cursor: &str) -> Option<Subject> {
-    match cursor.split_once(':')? {
-        ("user", user) => Some(Subject::User(user.into())),
-        ("token", id) => Some(Subject::Token(id.into())),
-        ("issued", user) => Some(Subject::IssuedTo(user.into())),
-        ("all", "") => Some(Subject::IssuedToAll),
-        _ => None,
     }
 }

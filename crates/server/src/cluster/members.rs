@@ -111,6 +111,9 @@ impl Members {
             Question::Clients { user, client } => {
                 json(&self.node.clients(user.clone(), client.clone()).await?)
             }
+            Question::Subscribers { channel, after, limit } => {
+                json(&self.node.subscribers(channel.clone(), after.clone(), *limit).await?)
+            }
         })
     }
 

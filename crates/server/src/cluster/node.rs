@@ -5,22 +5,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use brokers::BrokerParts;
 use brokers::memory::Usage;
+use brokers::{BrokerParts, Health};
 use engine::revocation::Revocation;
 use engine::rules::Rules;
 use tokio::sync::oneshot;
 
 use crate::admission::revoked::Revoked;
 use crate::clock::ServerClock;
-use crate::cluster::questions::{ActiveChannels, ClientList, ClientPlace, NodeInfo};
+use crate::cluster::questions::{
+    ActiveChannels, ClientList, ClientPlace, NodeInfo, SubscriberList,
+};
 use crate::cluster::survey::{SharedSurvey, WorkerTimeout};
 use crate::limits::throttle::Throttle;
-use crate::limits::{ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX, NAMES_PER_LOOK, PATTERN_TIMEOUT};
+use crate::limits::{
+    ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX, NAMES_PER_LOOK, PATTERN_TIMEOUT, SUBSCRIBERS_PER_PAGE_MAX,
+};
 use crate::pattern::ChannelPattern;
 use crate::supervision::supervisor::TaskFaults;
 use crate::telemetry::{ConsumerList, HttpCounts, Totals};
-use crate::worker::{ClientFilter, Input, WorkerHandle};
+use crate::worker::{ClientFilter, Input, SubscriberFilter, WorkerHandle};
 
 /// State of this node that the API, the cluster and telemetry share.
 pub(crate) struct Node {
@@ -127,6 +131,29 @@ impl Node {
         Ok(present)
     }
 
+    /// The first `limit` subscribers of a channel behind a client id.
+    pub(crate) async fn subscribers(
+        &self,
+        channel: String,
+        after: String,
+        limit: usize,
+    ) -> Result<SubscriberList, WorkerTimeout> {
+        let limit = limit.min(SUBSCRIBERS_PER_PAGE_MAX);
+        let filter = Box::new(SubscriberFilter { channel, after, limit });
+        let found = ask(&self.workers, |answer| Input::Subscribers(filter.clone(), answer)).await?;
+        let mut found: Vec<_> = found.into_iter().flatten().collect();
+        found.sort_unstable_by(|one, other| one.client.cmp(&other.client));
+        let mut list = SubscriberList { node: self.name.clone(), ..SubscriberList::default() };
+        let mut size = 0;
+        for one in found {
+            if list.subscribers.len() == limit || !list.add(&mut size, one.client, one.user) {
+                break;
+            }
+        }
+        list.has_more |= list.subscribers.len() == limit;
+        Ok(list)
+    }
+
     /// Applies a change of a revocation and closes the sessions that it affects.
     pub(crate) fn revoke(&self, change: &Arc<Revocation>) {
         if self.revoked.apply(change) {
@@ -157,6 +184,17 @@ impl Node {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
+    }
+
+    /// Why the node is not ready; `None` if it is.
+    pub(crate) fn unready_reason(&self) -> Option<String> {
+        if !self.is_ready() {
+            return Some("stopping".to_owned());
+        }
+        self.faults.reason().or_else(|| match self.broker.health() {
+            Health::Ready => None,
+            Health::Unready { reason, .. } => Some(reason.to_string()),
+        })
     }
 }
 

@@ -32,6 +32,15 @@ pub(crate) enum Question {
         /// Client id; `None` selects all clients of the user.
         client: Option<String>,
     },
+    /// Subscribers of one channel, in the order of their client ids.
+    Subscribers {
+        /// Name of the channel.
+        channel: String,
+        /// Client id before the first one; empty for the begin.
+        after: String,
+        /// Maximum number of subscribers.
+        limit: usize,
+    },
 }
 
 /// Answer to [`Question::Info`] (protocol §3.3).
@@ -75,6 +84,29 @@ pub(crate) struct ClientPlace {
     pub(crate) channels: Vec<String>,
 }
 
+/// Answer to [`Question::Subscribers`]: the first subscribers of the node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct SubscriberList {
+    /// Name of the node.
+    pub(crate) node: String,
+    /// Client id and user id, in the order of client ids.
+    pub(crate) subscribers: Vec<(String, String)>,
+    /// Whether the node may have more behind the last one.
+    pub(crate) has_more: bool,
+}
+
+impl SubscriberList {
+    /// Adds the next subscriber. Returns `false` if the answer is full.
+    pub(crate) fn add(&mut self, size: &mut usize, client: String, user: String) -> bool {
+        *size += client.len() + user.len() + SUBSCRIBER_SIZE;
+        self.has_more = *size > ANSWER_SIZE_MAX && !self.subscribers.is_empty();
+        if !self.has_more {
+            self.subscribers.push((client, user));
+        }
+        !self.has_more
+    }
+}
+
 impl ActiveChannels {
     /// Adds a channel, unless the answer would exceed [`ANSWER_SIZE_MAX`].
     pub(crate) fn add(&mut self, size: &mut usize, name: &str, clients: usize) {
@@ -99,6 +131,9 @@ impl ClientList {
         }
     }
 }
+
+/// Estimated bytes of a subscriber in an answer, without its ids.
+const SUBSCRIBER_SIZE: usize = 8;
 
 /// Estimated bytes of a client in an answer, without its user and channels.
 const CLIENT_SIZE: usize = 200;

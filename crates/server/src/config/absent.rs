@@ -72,6 +72,8 @@ const REDIS_IS_USED: &[(&str, &str)] = &[("engine.type", "redis")];
 const REDIS_KEEPS_PRESENCE: &[(&str, &str)] =
     &[("presence_manager.enabled", "true"), ("presence_manager.type", "redis")];
 const NATS_IS_USED: &[(&str, &str)] = &[("broker.enabled", "true"), ("broker.type", "nats")];
+const GRPC_TLS_IS_SERVED: &[(&str, &str)] =
+    &[("grpc_api.enabled", "true"), ("grpc_api.tls.enabled", "true")];
 const TLS_IS_SERVED: &[(&str, &str)] = &[("http_server.tls.enabled", "true")];
 
 /// Lists of which nothing is used.
@@ -230,14 +232,13 @@ pub(super) const ABSENT: &[AbsentSection] = &[
         detail("ping.method", "ping"),
         detail("namespace_boundary", ":"),
     ]),
+    AbsentSection { below: &["grpc_api"], when: GRPC_TLS_IS_SERVED, keys: &[
+        choice("tls.client_ca_pem", "", Feature::ClientCertificates),
+    ] },
     section(&["grpc_api"], &[
-        switch("enabled", Feature::GrpcApi),
-        detail("error_mode", ""),
-        detail("address", ""),
-        detail("port", "10000"),
-        detail("key", ""),
-        detail("reflection", "false"),
-        detail("max_receive_message_size", "0"),
+        detail("tls.server_ca_pem", ""),
+        detail("tls.insecure_skip_verify", "false"),
+        detail("tls.server_name", ""),
     ]),
     section(&["websocket"], &[
         ignored("read_buffer_size", "0"),
@@ -413,7 +414,6 @@ const TLS_OF_CLIENTS: &[&str] = &[
     "channel.proxy.shared_poll_refresh.grpc.tls",
     "rpc.proxy.http.tls",
     "rpc.proxy.grpc.tls",
-    "grpc_api.tls",
     "uni_grpc.tls",
 ];
 

@@ -65,6 +65,11 @@ fn switches(warnings: &mut WarningList, options: &Options, config: &Config) {
         let text = "allows calls of the server API without a key: publishing, reading and disconnecting; for development only";
         warnings.add(WarningKind::Insecure, &options.http_api.insecure, text);
     }
+    let grpc = &options.grpc_api;
+    if config.grpc_api.as_ref().is_some_and(|grpc| grpc.insecure) {
+        let text = "allows calls of the server API over gRPC without a key: publishing, reading and disconnecting; for development only";
+        warnings.add(WarningKind::Insecure, &grpc.insecure, text);
+    }
     let is_loopback = is_loopback(&config.http.address);
     if config.admission.user_id_http_header.is_some() && !is_loopback {
         let text = "lets everyone who can reach the port without the proxy be any user: allow connections from the \
@@ -219,6 +224,7 @@ fn secrets(warnings: &mut WarningList, options: &Options) {
         (previous[0], SecretUse::Signing, true),
         (previous[1], SecretUse::Signing, has_subscriptions),
         (api_key, SecretUse::Password, !*options.http_api.disabled),
+        (&options.grpc_api.key, SecretUse::Password, *options.grpc_api.enabled),
     ] {
         if secret.is_empty() || !is_used {
             continue;
@@ -314,11 +320,15 @@ fn bounds(warnings: &mut WarningList, options: &Options, config: &Config) {
         let text = "lets connections without a connect command stay open for more than a minute; the default is 10s";
         warnings.add(WarningKind::Limit, &options.client.stale_close_delay, text);
     }
-    let tls = &options.http_server.tls;
-    if !tls.cert_pem.is_empty() && !tls.enabled.is_written {
-        let text =
-            "is not used without http_server.tls.enabled = true: the server speaks plain HTTP";
-        warnings.add(WarningKind::Contradiction, &tls.cert_pem, text);
+    let grpc_tls = Some(&options.grpc_api.tls).filter(|_| *options.grpc_api.enabled);
+    for tls in [Some(&options.http_server.tls), grpc_tls].into_iter().flatten() {
+        if !tls.cert_pem.is_empty() && !tls.enabled.is_written {
+            let text = format!(
+                "is not used without {} = true: the server speaks without TLS",
+                tls.enabled.key
+            );
+            warnings.add(WarningKind::Contradiction, &tls.cert_pem, text);
+        }
     }
 }
 
@@ -328,9 +338,11 @@ const CERTIFICATE_DAYS: i64 = 14;
 /// Certificates that are not valid, or expire soon.
 fn certificates(warnings: &mut WarningList, options: &Options, now_unix: i64) {
     let (server, redis) = (&options.http_server.tls, &options.engine.redis.tls);
+    let grpc = &options.grpc_api.tls;
     let nats = &options.broker.nats.tls;
     for (switch, certificate) in [
         (&server.enabled, &server.cert_pem),
+        (&grpc.enabled, &grpc.cert_pem),
         (&redis.enabled, &redis.cert_pem),
         (&redis.enabled, &redis.server_ca_pem),
         (&nats.enabled, &nats.cert_pem),

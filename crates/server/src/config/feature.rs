@@ -20,8 +20,6 @@ pub(super) enum Feature {
     Delta,
     /// `graphite`.
     Graphite,
-    /// `grpc_api`.
-    GrpcApi,
     /// `http_server.h2c_external`.
     Http2,
     /// `http_server.http3`.
@@ -95,7 +93,6 @@ impl Feature {
             F::Controller => ("a controller of its own", "the engine connects the nodes"),
             F::Delta => ("delta compression", "use websocket.compression"),
             F::Graphite => ("export to Graphite", "scrape /metrics (prometheus.enabled)"),
-            F::GrpcApi => ("the gRPC API", "use the HTTP API (http_api)"),
             F::Http2 => ("HTTP/2 in cleartext", "clients connect by HTTP/1.1"),
             F::Http3 => ("HTTP/3", "clients connect by HTTP/1.1"),
             F::HttpTransports => ("a transport over HTTP", "clients connect by WebSocket"),

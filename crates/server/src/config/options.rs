@@ -8,6 +8,7 @@ pub(super) mod channel;
 pub(super) mod client;
 pub(super) mod consumers;
 pub(super) mod engine;
+pub(super) mod grpc;
 pub(super) mod http;
 pub(super) mod nats_consumers;
 pub(super) mod postgresql_consumers;
@@ -18,6 +19,7 @@ use self::consumers::ConsumerSection;
 use channel::ChannelSection;
 use client::ClientSection;
 use engine::{BrokerSection, EngineSection, PresenceManagerSection};
+use grpc::GrpcApiSection;
 use http::{ApiSection, HealthSection, HttpServerSection, PrometheusSection, WebSocketSection};
 
 use super::kind::{UpTo, one_of};
@@ -33,6 +35,7 @@ section! {
         channel: ChannelSection;
         http_api: ApiSection;
         consumers: Vec<ConsumerSection>;
+        grpc_api: GrpcApiSection;
         health: HealthSection;
         prometheus: PrometheusSection;
         log: LogSection;

@@ -15,7 +15,9 @@ use super::contradictions::check_names;
 use super::danger::dangers;
 use super::engine::{resolve_brokers, unused_engines};
 use super::formats::warn_of_formats;
+use super::grpc_api;
 use super::kind::Kind;
+use super::listening::{resolve_address, resolve_tls};
 use super::mistakes::{KeyedMistakes, WarningKind};
 use super::namespaces::{demo_namespace, resolve_channels};
 use super::nats_lengths::check_channel_length;
@@ -31,7 +33,7 @@ use super::schema::{Section as _, Setting};
 use super::text_list::items;
 use super::{
     AdmissionSettings, Api, Config, Development, ForwardedHeader, HttpServer, Log, OriginPolicy,
-    Shutdown, Tls, TokenSettings, TrustedProxies, WebSocket,
+    Shutdown, TokenSettings, TrustedProxies, WebSocket,
 };
 
 /// Origins of pages that this machine serves on any port: the demo page may be opened through a
@@ -77,12 +79,14 @@ pub(super) fn resolve(
     let shutdown = resolve_shutdown(&options.shutdown, &mut mistakes);
     let (engine, presence) = resolve_brokers(&options, &channels, &mut mistakes);
     let lengths = check_channel_length(&options, &mut mistakes);
+    let http = resolve_http(&options, &mut mistakes);
+    let grpc_api = grpc_api::resolve(&options.grpc_api, &api, &http, &mut mistakes);
     let config = Config {
         rules: Arc::new(Rules { channels, client, rates, rpc: RpcRules::default(), version }),
         changeable: Changeable::new(&raw.tree, Bounds::of(&engine)),
         engine,
         presence,
-        http: resolve_http(&options, &mut mistakes),
+        http,
         websocket: resolve_websocket(&options.websocket, &mut mistakes),
         admission: resolve_admission(&options.client, &mut mistakes),
         token: resolve_token(&options.client, &options.client.token, &mut mistakes),
@@ -92,6 +96,7 @@ pub(super) fn resolve(
         }),
         api,
         consumers: resolve_consumers(&options.consumers, &mut mistakes),
+        grpc_api,
         health: options.health.enabled.then(|| options.health.handler_prefix.url_path()),
         metrics: options.prometheus.enabled.then(|| options.prometheus.handler_prefix.url_path()),
         log: resolve_log(&options.log),
@@ -153,11 +158,7 @@ fn resolve_http(options: &Options, mistakes: &mut KeyedMistakes) -> HttpServer {
         mistakes.push(http.internal_port.fault(text));
         (String::new(), None)
     });
-    if *http.tls.enabled {
-        let needed = "is needed when http_server.tls.enabled is true";
-        mistakes.extend(http.tls.cert_pem.is_empty().then(|| http.tls.cert_pem.fault(needed)));
-        mistakes.extend(http.tls.key_pem.is_empty().then(|| http.tls.key_pem.fault(needed)));
-    }
+    let tls = resolve_tls(&http.tls, mistakes);
     let unix_socket_mode = resolve_mode(http, mistakes);
     if *http.proxy_protocol && options.client.trusted_proxies.is_empty() {
         let text = "needs client.trusted_proxies: the proxies whose PROXY headers are accepted";
@@ -168,26 +169,11 @@ fn resolve_http(options: &Options, mistakes: &mut KeyedMistakes) -> HttpServer {
         port: *http.port,
         internal_address,
         internal_port,
-        tls: http.tls.enabled.then(|| Tls {
-            cert_pem: http.tls.cert_pem.clone(),
-            key_pem: http.tls.key_pem.to_string(),
-        }),
+        tls,
         unix_socket_mode,
         proxy_protocol: *http.proxy_protocol,
         keep_alive_timeout: *http.keep_alive_timeout,
     }
-}
-
-fn resolve_address(
-    address: &Setting<String>,
-    port: &Setting<u16>,
-    mistakes: &mut KeyedMistakes,
-) -> String {
-    let text = address.trim();
-    if let Some(fault) = address::fault(text, &port.key) {
-        mistakes.push(address.fault(format!("{text:?} {fault}")));
-    }
-    text.to_owned()
 }
 
 /// Parses file permissions in octal digits, such as 660.

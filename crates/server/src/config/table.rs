@@ -185,6 +185,8 @@ pub(super) fn flat(name: &str) -> Option<&'static str> {
         **variable == name || (name.len() >= FLAT_MIN && variable.ends_with(&*end))
     });
     let rank = |path: &str| match entry(path) {
+        // Names without their section, such as port, are those of HTTP.
+        _ if path.starts_with("grpc_api.") => 2,
         Some(Entry::Key(_) | Entry::List(_)) => 0,
         _ => 1,
     };

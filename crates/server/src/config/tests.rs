@@ -12,6 +12,7 @@ mod consumers;
 pub(super) mod declarations;
 mod environment;
 mod forms;
+mod grpc_api;
 mod warnings;
 
 fn file(ending: &str, text: &str) -> tempfile::TempPath {

@@ -17,7 +17,7 @@ use crate::broker::BrokerOpening;
 use crate::clock::ServerClock;
 use crate::config::{Config, Engine, HttpServer};
 use crate::limits::BROKER_END_TIMEOUT;
-use crate::listener::check_certificate;
+use crate::listener::check_certificates;
 use crate::listeners::Listeners;
 use crate::supervision::start::Starting;
 use crate::token::probe_key_sets;
@@ -35,10 +35,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 pub(super) async fn ports(config: &Config) -> Finding {
     const SUBJECT: &str = "http_server.port";
     let http = &config.http;
-    let error = match Listeners::open(http).await {
+    let error = match Listeners::open(config).await {
         Ok(_released) => {
-            let internal = http.internal_port.map_or(String::new(), |port| format!(" and {port}"));
-            return Finding::fine(SUBJECT, format!("{}{internal} can be bound", http.port));
+            let grpc = config.grpc_api.as_ref().map(|grpc| grpc.port);
+            let ports = [Some(http.port), http.internal_port, grpc];
+            let ports: Vec<_> = ports.iter().flatten().map(ToString::to_string).collect();
+            return Finding::fine(SUBJECT, format!("{} can be bound", ports.join(" and ")));
         }
         Err(error) => error.to_string(),
     };
@@ -77,12 +79,18 @@ fn is_tidings(url: &str) -> bool {
         .is_ok_and(|mut answer| answer.body_mut().read_to_string().is_ok_and(|text| text == "ok\n"))
 }
 
-/// Checks that certificate and key can be read and match; `None` without TLS.
+/// Checks that certificates and keys can be read and match; `None` without TLS.
 pub(super) fn certificate(config: &Config) -> Option<Finding> {
-    config.http.tls.as_ref()?;
-    Some(match check_certificate(config) {
-        Ok(()) => Finding::fine("http_server.tls", "certificate and key match"),
-        Err(error) => Finding::problem("http_server.tls", error.to_string(), "correct the file"),
+    let of_grpc = config.grpc_api.as_ref().and_then(|grpc| grpc.tls.as_ref());
+    let subject = match (&config.http.tls, of_grpc) {
+        (None, None) => return None,
+        (Some(_), None) => "http_server.tls",
+        (None, Some(_)) => "grpc_api.tls",
+        (Some(_), Some(_)) => "http_server.tls, grpc_api.tls",
+    };
+    Some(match check_certificates(config) {
+        Ok(()) => Finding::fine(subject, "certificate and key match"),
+        Err(error) => Finding::problem(subject, error.to_string(), "correct the file"),
     })
 }
 

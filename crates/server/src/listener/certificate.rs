@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info};
 
+use super::Speaks;
 use crate::config::{Config, Kind, Tls, file_of, read_pem};
 use crate::limits::CERTIFICATE_LOOK_INTERVAL;
 
@@ -32,6 +33,7 @@ pub struct CertificateError {
 #[derive(Debug)]
 pub(crate) struct Certificate {
     tls: Tls,
+    keys: CertificateKeys,
     provider: Arc<CryptoProvider>,
     current: RwLock<Arc<CertifiedKey>>,
 }
@@ -39,40 +41,69 @@ pub(crate) struct Certificate {
 /// Device, inode, size and modification time of both files.
 type Fingerprint = [Option<(u64, u64, u64, i64, i64)>; 2];
 
-const CERT_PEM: &str = "http_server.tls.cert_pem";
-const KEY_PEM: &str = "http_server.tls.key_pem";
+/// Keys of the configuration that name a certificate, for errors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CertificateKeys {
+    pub(crate) section: &'static str,
+    cert_pem: &'static str,
+    key_pem: &'static str,
+}
 
-/// Checks that the configured certificate and key, if any, can be used.
+impl CertificateKeys {
+    pub(crate) const HTTP: CertificateKeys = CertificateKeys {
+        section: "http_server.tls",
+        cert_pem: "http_server.tls.cert_pem",
+        key_pem: "http_server.tls.key_pem",
+    };
+    pub(crate) const GRPC: CertificateKeys = CertificateKeys {
+        section: "grpc_api.tls",
+        cert_pem: "grpc_api.tls.cert_pem",
+        key_pem: "grpc_api.tls.key_pem",
+    };
+}
+
+/// Checks that the configured certificates and keys can be used.
 ///
 /// # Errors [`CertificateError`] names the setting that cannot be used.
-pub fn check_certificate(config: &Config) -> Result<(), CertificateError> {
-    config.http.tls.as_ref().map_or(Ok(()), |tls| Certificate::load(tls.clone()).map(drop))
+pub fn check_certificates(config: &Config) -> Result<(), CertificateError> {
+    let grpc = config.grpc_api.as_ref().and_then(|grpc| grpc.tls.as_ref());
+    let used = [(&config.http.tls, CertificateKeys::HTTP), (&grpc.cloned(), CertificateKeys::GRPC)];
+    for (tls, keys) in used {
+        if let Some(tls) = tls {
+            Certificate::load(tls.clone(), keys)?;
+        }
+    }
+    Ok(())
 }
 
 impl Certificate {
-    pub(crate) fn load(tls: Tls) -> Result<Arc<Certificate>, CertificateError> {
+    pub(crate) fn load(
+        tls: Tls,
+        keys: CertificateKeys,
+    ) -> Result<Arc<Certificate>, CertificateError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let current = RwLock::new(read(&tls, &provider)?);
-        Ok(Arc::new(Certificate { tls, provider, current }))
+        let current = RwLock::new(read(&tls, keys, &provider)?);
+        Ok(Arc::new(Certificate { tls, keys, provider, current }))
     }
 
     /// Returns an acceptor that uses the current certificate in each handshake.
-    pub(crate) fn acceptor(self: &Arc<Certificate>) -> TlsAcceptor {
+    pub(crate) fn acceptor(self: &Arc<Certificate>, speaks: Speaks) -> TlsAcceptor {
         let builder = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
             .expect("the provider has the default versions");
         let mut config = builder.with_no_client_auth().with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![speaks.alpn().to_vec()];
         TlsAcceptor::from(Arc::new(config))
     }
 
     /// Reads the files again for handshakes from now on. If they cannot be used, this is logged and
     /// the current certificate is kept.
     pub(crate) fn reload(&self) {
-        match read(&self.tls, &self.provider) {
+        match read(&self.tls, self.keys, &self.provider) {
             Ok(renewed) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = renewed;
-                info!("the certificate was read again; new TLS handshakes use it");
+                let section = self.keys.section;
+                info!(section, "the certificate was read again; new TLS handshakes use it");
             }
             Err(error) => {
                 error!(%error, "the certificate was read again and cannot be used; the one before stays");
@@ -113,22 +144,26 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-fn read(tls: &Tls, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, CertificateError> {
+fn read(
+    tls: &Tls,
+    keys: CertificateKeys,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, CertificateError> {
     let unread = |setting| move |fault| CertificateError { setting, fault };
     let wrong = |setting, file: Option<&str>, fault: &str| {
         let file = file.map_or(String::new(), |file| format!("{file} "));
         CertificateError { setting, fault: format!("{file}{fault}") }
     };
-    let in_chain = |fault: &str| wrong(CERT_PEM, file_of(Kind::Text, &tls.cert_pem), fault);
-    let in_key = |fault: &str| wrong(KEY_PEM, file_of(Kind::Secret, &tls.key_pem), fault);
-    let chain = read_pem(Kind::Text, &tls.cert_pem).map_err(unread(CERT_PEM))?;
+    let in_chain = |fault: &str| wrong(keys.cert_pem, file_of(Kind::Text, &tls.cert_pem), fault);
+    let in_key = |fault: &str| wrong(keys.key_pem, file_of(Kind::Secret, &tls.key_pem), fault);
+    let chain = read_pem(Kind::Text, &tls.cert_pem).map_err(unread(keys.cert_pem))?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|_| in_chain("is not a certificate in PEM"))?;
     if chain.is_empty() {
         return Err(in_chain("contains no certificate"));
     }
-    let key = read_pem(Kind::Secret, &tls.key_pem).map_err(unread(KEY_PEM))?;
+    let key = read_pem(Kind::Secret, &tls.key_pem).map_err(unread(keys.key_pem))?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
         .map_err(|_| in_key("contains no private key in PEM"))?;
     CertifiedKey::from_der(chain, key, provider)
@@ -161,7 +196,7 @@ mod tests {
         write(&cert_file, &first);
         write(&key_file, &first_key);
         let tls = Tls { cert_pem: text(&cert_file), key_pem: text(&key_file) };
-        let certificate_of_server = Certificate::load(tls).unwrap();
+        let certificate_of_server = Certificate::load(tls, CertificateKeys::HTTP).unwrap();
         let used = || certificate_of_server.current.read().unwrap().cert[0].clone();
         tokio::spawn(certificate_of_server.clone().follow_files());
         let look = async || tokio::time::sleep(3 * CERTIFICATE_LOOK_INTERVAL).await;

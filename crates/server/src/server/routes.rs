@@ -10,25 +10,53 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
-use brokers::Health;
 
 use crate::admission::Admission;
-use crate::api::{self, ApiKeys};
+use crate::api;
 use crate::cluster::node::Node;
 use crate::config::Config;
 use crate::demo;
+use crate::grpc::{self, GrpcAdapter};
 use crate::listener::{self, Sockets};
+use crate::listeners::ServedRoutes;
 use crate::service::Service;
+use crate::service::gate::{ApiGate, KeyCheck};
+use crate::service::keys::ApiKeys;
 use crate::telemetry::{self, NodeReport};
 
-/// Routes for clients, and routes for operators and backends.
+/// Keys of both forms of the server API.
+pub(super) struct KeySets {
+    pub(super) http: Arc<ApiKeys>,
+    pub(super) grpc: Arc<ApiKeys>,
+}
+
+impl KeySets {
+    pub(super) fn of(config: &Config) -> KeySets {
+        let grpc = config.grpc_api.as_ref().map_or(&[][..], |grpc| &grpc.keys);
+        KeySets {
+            http: Arc::new(ApiKeys::new(&config.api.keys)),
+            grpc: Arc::new(ApiKeys::new(grpc)),
+        }
+    }
+
+    /// Replaces the keys for requests from now on.
+    pub(super) fn replace(&self, config: &Config) {
+        self.http.replace(&config.api.keys);
+        // Whether gRPC is served is decided at the start.
+        if let Some(grpc) = &config.grpc_api {
+            self.grpc.replace(&grpc.keys);
+        }
+    }
+}
+
+/// Routes of a started server.
 pub(super) fn routes(
     config: &Config,
     node: &Arc<Node>,
     admission: Arc<Admission>,
     service: &Arc<Service>,
-    api_keys: &Arc<ApiKeys>,
-) -> (Router, Router) {
+    keys: &KeySets,
+) -> ServedRoutes {
     let mut outside = Router::new();
     let mut inside = Router::new();
     if let Some(path) = &config.websocket.path {
@@ -50,11 +78,14 @@ pub(super) fn routes(
         outside = outside.merge(demo::routes());
     }
     if let Some(path) = &config.api.path {
+        let check = match config.api.insecure {
+            true => KeyCheck::Off,
+            false => KeyCheck::Required(keys.http.clone()),
+        };
         let api = Arc::new(api::ApiState {
             service: service.clone(),
-            node: node.clone(),
-            settings: config.api.clone(),
-            keys: api_keys.clone(),
+            gate: ApiGate::new(node.clone(), check),
+            error_mode: config.api.error_mode,
         });
         if config.api.external && config.http.internal_listen_on().is_some() {
             outside = outside.merge(api::routes(path, api.clone()));
@@ -70,7 +101,15 @@ pub(super) fn routes(
         inside = inside.merge(Router::new().route(path, get(metrics)).with_state(node.clone()));
     }
     let finish = |router: Router| router.method_not_allowed_fallback(not_with_this_method);
-    [outside, inside].map(finish).into()
+    let grpc = config.grpc_api.as_ref().map(|grpc| {
+        let check = match grpc.insecure {
+            true => KeyCheck::Off,
+            false => KeyCheck::Required(keys.grpc.clone()),
+        };
+        let gate = ApiGate::new(node.clone(), check);
+        grpc::routes(&GrpcAdapter::new(service.clone(), gate, grpc), node, grpc)
+    });
+    ServedRoutes { outside: finish(outside), inside: finish(inside), grpc }
 }
 
 async fn not_with_this_method() -> impl IntoResponse {
@@ -78,15 +117,9 @@ async fn not_with_this_method() -> impl IntoResponse {
 }
 
 pub(super) async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    if !node.is_ready() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
-    }
-    if let Some(reason) = node.faults.reason() {
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
-    }
-    match node.broker.health() {
-        Health::Ready => (StatusCode::OK, "ready\n".to_owned()),
-        Health::Unready { reason, .. } => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    match node.unready_reason() {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
 

@@ -10,14 +10,14 @@ use engine::broker::{
     ChannelTtl, HistoryQuery, HistoryRemoved, PresenceRequest, PublicationsRequest,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
-use wire::protocol::{ClientInfo, ErrorCode, HistoryResult, PresenceStats};
+use wire::protocol::{ClientInfo, ErrorCode, HistoryResult, PresenceStats, StreamPosition};
 
 use super::ServiceContext;
 use super::caller::ApiCaller;
 use super::error::ApiError;
 use crate::cluster::members::Answers;
 use crate::cluster::questions::{ActiveChannels, Question};
-use crate::limits::API_READS_MAX;
+use crate::limits::{API_ANSWER_MAX, API_READS_MAX};
 use crate::pattern::ChannelPattern;
 
 /// See the module.
@@ -49,6 +49,29 @@ pub(crate) struct ChannelDetails {
     pub(crate) num_nodes: usize,
     /// Number of nodes that did not answer.
     pub(crate) missing_nodes: usize,
+}
+
+/// Direction in which publications are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HistoryOrder {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// The query of a history. A negative limit requests all publications.
+pub(crate) fn history_query(
+    limit: i64,
+    since: Option<StreamPosition>,
+    order: HistoryOrder,
+) -> HistoryQuery {
+    HistoryQuery {
+        limit: u64::try_from(limit).ok().map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+        since,
+        reverse: order == HistoryOrder::NewestFirst,
+        // More than a response may hold: the check of its room then refuses a history that the
+        // broker has cut, and no incomplete history is returned.
+        bytes_max: Some(2 * API_ANSWER_MAX),
+    }
 }
 
 impl ChannelService {

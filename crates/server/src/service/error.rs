@@ -8,6 +8,7 @@ use serde::Serialize;
 use wire::protocol::{ErrorCode, ErrorReply};
 
 use crate::cluster::survey::WorkerTimeout;
+use crate::limits::API_ANSWER_MAX;
 
 /// Error code and message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,6 +35,24 @@ impl ApiError {
     /// The caller's key does not permit the call.
     pub(crate) fn denied(text: String) -> ApiError {
         ApiError { code: ErrorCode::PermissionDenied.number(), message: text.into() }
+    }
+
+    /// No such method, or none that can be run here.
+    pub(crate) fn not_found(text: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError { code: ErrorCode::MethodNotFound.number(), message: text.into() }
+    }
+
+    /// An error whose text has no room in the response.
+    pub(crate) fn reason_left_out(code: u32) -> ApiError {
+        let message = "the reason is left out: the answer has too many bytes".into();
+        ApiError { code, message }
+    }
+
+    /// The response would exceed [`API_ANSWER_MAX`].
+    pub(crate) fn answer_too_large() -> ApiError {
+        ApiError::bad(format!(
+            "the answer would have more than {API_ANSWER_MAX} bytes: ask for less (limit, since, pattern) or in several requests"
+        ))
     }
 }
 

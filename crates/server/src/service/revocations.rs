@@ -2,6 +2,8 @@
 //!
 //! Invariant: when a call succeeds, the broker has stored the change and this node has applied it.
 //! A change that the broker drops because it has stored a later one is retried with a later time.
+//! Pages read with the cursors of their predecessors contain each revocation once that was in force
+//! from the first page to the last.
 
 use std::sync::Arc;
 
@@ -13,13 +15,50 @@ use wire::protocol::ErrorCode;
 use super::ServiceContext;
 use super::error::ApiError;
 use crate::cluster::revocation_sync;
-use crate::limits::{REVOCATION_ATTEMPTS_MAX, REVOCATION_TTL_MAX_S, REVOCATION_TTL_S};
+use crate::limits::{
+    REVOCATION_ATTEMPTS_MAX, REVOCATION_TTL_MAX_S, REVOCATION_TTL_S, REVOCATIONS_PER_PAGE,
+    REVOCATIONS_PER_PAGE_MAX,
+};
 
 /// See the module.
 pub(crate) struct RevocationService {
     context: ServiceContext,
     /// Serializes changes.
     changing: Mutex<()>,
+}
+
+/// Some revocations.
+pub(crate) struct RevocationPage {
+    pub(crate) revocations: Vec<Arc<Revocation>>,
+    /// Start of the next page; `None` on the last page.
+    pub(crate) cursor: Option<String>,
+}
+
+/// What a request to revoke names.
+pub(crate) struct SubjectQuery {
+    pub(crate) user: Option<String>,
+    pub(crate) token_id: Option<String>,
+    /// Unix time in seconds.
+    pub(crate) issued_before: Option<i64>,
+    pub(crate) all_users: bool,
+}
+
+impl SubjectQuery {
+    /// The subject, and the time before which its revoked tokens were issued.
+    pub(crate) fn subject(&self) -> Result<(Subject, i64), ApiError> {
+        let SubjectQuery { user, token_id, issued_before, all_users } = self;
+        match (user, token_id, issued_before, all_users) {
+            (None, Some(id), None, false) => Ok((Subject::Token(identifier("token_id", id)?), 0)),
+            (Some(user), None, None, false) => Ok((Subject::User(identifier("user", user)?), 0)),
+            (Some(user), None, Some(before), false) => {
+                Ok((Subject::IssuedTo(identifier("user", user)?), *before))
+            }
+            (None, None, Some(before), true) => Ok((Subject::IssuedToAll, *before)),
+            _ => Err(ApiError::bad(
+                "name one of these: user; token_id; user and issued_before; all_users and issued_before",
+            )),
+        }
+    }
 }
 
 impl RevocationService {
@@ -100,21 +139,47 @@ impl RevocationService {
         Err(contended())
     }
 
-    /// Returns up to `limit` revocations after a subject, in a fixed order, and whether there are
-    /// more.
-    pub(crate) fn page(
+    /// Revokes the tokens of a user that were issued before a time; 0 means now. Tokens of one
+    /// channel cannot be told from others.
+    pub(crate) async fn invalidate(
         &self,
-        after: Option<&Subject>,
-        limit: usize,
-    ) -> (Vec<Arc<Revocation>>, bool) {
-        let mut found = self.context.node.revoked.page(after, limit + 1);
-        let has_more = found.len() > limit;
-        found.truncate(limit);
-        (found, has_more)
+        user: Arc<str>,
+        issued_before: i64,
+        expire_at: i64,
+        channel: &str,
+    ) -> Result<(), ApiError> {
+        if !channel.is_empty() {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        let issued_before = if issued_before == 0 { self.now_s() } else { issued_before };
+        self.revoke(Subject::IssuedTo(user), issued_before, expire_at).await
+    }
+
+    /// Returns a page of revocations in a fixed order. A limit of 0 stands for the default, an
+    /// empty cursor for the begin.
+    pub(crate) fn page(&self, limit: i64, cursor: &str) -> Result<RevocationPage, ApiError> {
+        let limit = match usize::try_from(limit) {
+            Ok(0) => REVOCATIONS_PER_PAGE,
+            Ok(limit) => limit.min(REVOCATIONS_PER_PAGE_MAX),
+            Err(_) => return Err(ApiError::bad("limit is negative")),
+        };
+        let after = match cursor {
+            "" => None,
+            text => Some(subject(text).ok_or_else(|| {
+                ApiError::bad(
+                    "cursor is none that this method has answered with: leave it out to begin",
+                )
+            })?),
+        };
+        let mut revocations = self.context.node.revoked.page(after.as_ref(), limit + 1);
+        let has_more = revocations.len() > limit;
+        revocations.truncate(limit);
+        let cursor = revocations.last().filter(|_| has_more).map(|last| text(&last.subject));
+        Ok(RevocationPage { revocations, cursor })
     }
 
     /// Unix time in seconds.
-    pub(crate) fn now_s(&self) -> i64 {
+    fn now_s(&self) -> i64 {
         self.context.clock.unix_ms() / 1000
     }
 }
@@ -144,6 +209,26 @@ fn extended(known: &Revocation, (issued_before, ends_at): (i64, i64)) -> (i64, i
         Subject::User(_) | Subject::Token(_) => ends_at,
     };
     (issued_before.max(reached), ends_at)
+}
+
+/// A subject as a cursor.
+fn text(subject: &Subject) -> String {
+    match subject {
+        Subject::User(user) => format!("user:{user}"),
+        Subject::Token(id) => format!("token:{id}"),
+        Subject::IssuedTo(user) => format!("issued:{user}"),
+        Subject::IssuedToAll => "all:".to_owned(),
+    }
+}
+
+fn subject(cursor: &str) -> Option<Subject> {
+    match cursor.split_once(':')? {
+        ("user", user) => Some(Subject::User(user.into())),
+        ("token", id) => Some(Subject::Token(id.into())),
+        ("issued", user) => Some(Subject::IssuedTo(user.into())),
+        ("all", "") => Some(Subject::IssuedToAll),
+        _ => None,
+    }
 }
 
 /// The id of a user or of a token.

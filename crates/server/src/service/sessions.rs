@@ -19,6 +19,27 @@ pub(crate) struct SessionService {
     context: ServiceContext,
 }
 
+/// Sessions that a request names.
+pub(crate) struct SessionFilter {
+    /// Empty selects all anonymous users.
+    pub(crate) user: String,
+    /// Only this client, unless empty.
+    pub(crate) client: String,
+    pub(crate) session: String,
+    /// Ids of clients that are left out.
+    pub(crate) whitelist: Vec<String>,
+}
+
+impl SessionFilter {
+    /// The selected sessions. `None` if `session` is set: session ids exist only for unidirectional
+    /// transports, which are not served.
+    pub(crate) fn target(self) -> Option<Target> {
+        let SessionFilter { user, client, session, whitelist } = self;
+        let target = Target { user, client, except: whitelist, admitted_before: None };
+        session.is_empty().then_some(target)
+    }
+}
+
 /// A server-side subscription to start.
 pub(crate) struct ServerSubscription {
     pub(crate) channel: String,

@@ -207,6 +207,7 @@ impl Driver {
             Input::Report(answer) => drop(answer.send(self.report())),
             Input::Census(answer) => drop(answer.send(self.census())),
             Input::Clients(filter, answer) => drop(answer.send(self.clients(&filter))),
+            Input::Subscribers(filter, answer) => drop(answer.send(self.subscribers(&filter))),
             Input::MakeRoom(key) => self.make_room(now, key),
             Input::Rules(rules) => self.engine.set_rules(rules),
             Input::Revoke(revocation) => {

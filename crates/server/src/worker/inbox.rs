@@ -14,7 +14,9 @@ use engine::rules::Rules;
 use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
-use super::{Arrival, Census, ClientFilter, WorkerClient, WorkerReport};
+use super::{
+    Arrival, Census, ClientFilter, SubscriberFilter, WorkerClient, WorkerReport, WorkerSubscriber,
+};
 use crate::admission::call_place::CallPlace;
 use crate::admission::judgement::Judgement;
 use crate::limits::INBOX_EVENTS_MAX;
@@ -36,6 +38,8 @@ pub enum Input {
     Census(oneshot::Sender<Census>),
     /// Request for clients.
     Clients(Box<ClientFilter>, oneshot::Sender<Vec<WorkerClient>>),
+    /// Request for subscribers of a channel.
+    Subscribers(Box<SubscriberFilter>, oneshot::Sender<Vec<WorkerSubscriber>>),
     /// Close the sessions that a revocation applies to.
     Revoke(Arc<Revocation>),
     /// Close a connection to free its slot, unless it has been authenticated meanwhile.

@@ -7,6 +7,7 @@ mod commands;
 mod configuration;
 mod ends;
 mod frames;
+mod grpc;
 mod handshake;
 mod http;
 mod keys;

@@ -103,10 +103,10 @@ fn a_renewed_certificate_is_used_for_new_handshakes() {
     };
     assert_eq!(used(), *first.certificate.der());
     std::fs::write(&cert_file, "not a certificate").unwrap();
-    server.reload_certificate();
+    server.reload_certificates();
     assert_eq!(used(), *first.certificate.der(), "the one before stays");
     write(&second);
-    server.reload_certificate();
+    server.reload_certificates();
     assert_eq!(used(), *second.certificate.der());
     // Also without a signal.
     write(&first);

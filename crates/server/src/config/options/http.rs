@@ -21,9 +21,9 @@ section! {
 }
 
 section! {
-    /// `http_server.tls`.
+    /// `http_server.tls` and `grpc_api.tls`.
     ServerTlsSection {
-        enabled: bool = false, "Serve TLS on all HTTP ports.";
+        enabled: bool = false, "Serve TLS on all ports of this section.";
         cert_pem: String = "", "Certificate chain: PEM, PEM in base64, or the path of a PEM file. A file is reloaded when it changes and on SIGHUP.";
         key_pem: Secret = "", "Private key of the certificate: PEM, PEM in base64, or the path of a PEM file.";
     }

@@ -30,7 +30,9 @@ const HERE: &[&str] = &[
     "channel.max_length", "channel.private_prefix", "channel.namespace_boundary", "channel.user_boundary",
     "channel.user_separator", "channel.publication_data_format", "channel.history_meta_ttl",
     "http_api.disabled", "http_api.handler_prefix", "http_api.key", "http_api.insecure", "http_api.external",
-    "http_api.error_mode", "health.enabled", "health.handler_prefix", "prometheus.enabled",
+    "grpc_api.enabled", "grpc_api.error_mode", "grpc_api.address", "grpc_api.port", "grpc_api.key",
+    "grpc_api.reflection", "grpc_api.max_receive_message_size", "grpc_api.tls.enabled",
+    "grpc_api.tls.cert_pem", "grpc_api.tls.key_pem", "http_api.error_mode", "health.enabled", "health.handler_prefix", "prometheus.enabled",
     "prometheus.handler_prefix", "log.level", "shutdown.timeout", "engine.type", "engine.redis.address",
     "engine.redis.cluster_address", "engine.redis.sentinel_address", "engine.redis.sentinel_master_name",
     "engine.redis.user", "engine.redis.password", "engine.redis.db", "engine.redis.sentinel_user",
@@ -172,6 +174,9 @@ fn every_switch_of_an_unsupported_feature_is_one_mistake() {
         flags.extend(pairs(&[
             ("http_server.tls.cert_pem", "cert.pem"),
             ("http_server.tls.key_pem", "key.pem"),
+            ("grpc_api.tls.cert_pem", "cert.pem"),
+            ("grpc_api.tls.key_pem", "key.pem"),
+            ("grpc_api.insecure", "true"),
         ]));
         let value = if key.default == "false" { "true" } else { "something" };
         flags.push((path.clone(), value.to_owned()));

@@ -5,7 +5,9 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::Driver;
-use crate::worker::{Census, ClientFilter, WorkerClient, WorkerReport};
+use crate::worker::{
+    Census, ClientFilter, SubscriberFilter, WorkerClient, WorkerReport, WorkerSubscriber,
+};
 
 impl Driver {
     pub(super) fn report(&self) -> WorkerReport {
@@ -31,6 +33,14 @@ impl Driver {
                 connected_at: client.admitted_at_ms,
                 channels: client.channels().map(str::to_owned).collect(),
             })
+            .collect()
+    }
+
+    pub(super) fn subscribers(&self, filter: &SubscriberFilter) -> Vec<WorkerSubscriber> {
+        let SubscriberFilter { channel, after, limit } = filter;
+        let subscribers = self.engine.subscribers(channel, after, *limit).into_iter();
+        subscribers
+            .map(|info| WorkerSubscriber { client: info.client.clone(), user: info.user.clone() })
             .collect()
     }
 

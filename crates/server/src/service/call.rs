@@ -1,22 +1,22 @@
-//! One HTTP request to the server API: the caller, the space left in the response, and the number
-//! of commands.
+//! One request to the server API: the caller, the space left in the response, and the number of
+//! commands.
 //!
 //! Invariant: the response to one request, with all its commands, stays below [`API_ANSWER_MAX`]
 //! bytes. Every command has [`API_REPLY_FREE`] bytes for itself; longer replies share the room.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::error::{self, answer_too_large, reason_left_out};
+use super::caller::ApiCaller;
+use super::error::ApiError;
 use super::method::Method;
 use crate::config::ApiKey;
 use crate::limits::{API_ANSWER_MAX, API_ITEMS_MAX, API_REPLY_FRAME, API_REPLY_FREE};
-use crate::service::caller::ApiCaller;
-use crate::service::error::ApiError;
 
-/// ApiCaller and response budget of one HTTP request.
-pub(super) struct Call {
-    pub(super) caller: ApiCaller,
+/// Caller and response budget of one request.
+pub(crate) struct ApiCall {
+    pub(crate) caller: ApiCaller,
     /// Bytes by which the response may still grow beyond the free bytes of each reply.
     room: AtomicUsize,
     /// Commands that the request may still have.
@@ -25,11 +25,11 @@ pub(super) struct Call {
     is_paid: AtomicBool,
 }
 
-impl Call {
+impl ApiCall {
     /// A request whose first token is taken.
-    pub(super) fn new(key: Arc<ApiKey>) -> Call {
+    pub(crate) fn new(key: Arc<ApiKey>) -> ApiCall {
         let reserved = API_ITEMS_MAX * (API_REPLY_FREE + API_REPLY_FRAME);
-        Call {
+        ApiCall {
             caller: ApiCaller { key },
             room: AtomicUsize::new(API_ANSWER_MAX - reserved),
             commands_left: AtomicUsize::new(API_ITEMS_MAX),
@@ -48,7 +48,7 @@ impl Call {
     }
 
     /// Counts commands of the request before they run.
-    pub(super) fn take_commands(&self, count: usize) -> Result<(), ApiError> {
+    pub(crate) fn take_commands(&self, count: usize) -> Result<(), ApiError> {
         take(&self.commands_left, count).ok_or_else(|| {
             ApiError::bad(format!("one request may have {API_ITEMS_MAX} commands at most"))
         })
@@ -63,28 +63,31 @@ impl Call {
     }
 
     /// Checks that a result of `bytes` bytes would fit.
-    pub(super) fn check_room(&self, bytes: usize) -> Result<(), ApiError> {
+    pub(crate) fn check_room(&self, bytes: usize) -> Result<(), ApiError> {
         let has_room = bytes <= self.room.load(Ordering::Relaxed);
-        has_room.then_some(()).ok_or_else(answer_too_large)
+        has_room.then_some(()).ok_or_else(ApiError::answer_too_large)
     }
 
     /// Reserves space for a reply of which `free` bytes are reserved already.
-    pub(super) fn take_room(&self, bytes: usize, free: usize) -> Result<(), ApiError> {
-        take(&self.room, bytes.saturating_sub(free)).ok_or_else(answer_too_large)
+    pub(crate) fn take_room(&self, bytes: usize, free: usize) -> Result<(), ApiError> {
+        take(&self.room, bytes.saturating_sub(free)).ok_or_else(ApiError::answer_too_large)
     }
 
     /// Returns space that was reserved and is not needed.
-    pub(super) fn give_back(&self, bytes: usize) {
+    pub(crate) fn give_back(&self, bytes: usize) {
         self.room.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The member `error` of a reply, without its reason where that has no room.
-    pub(super) fn failed(&self, error: &ApiError, free: usize) -> String {
-        let written = |error| format!("{{\"error\":{}}}", error::json(error));
-        let whole = written(error);
-        match self.take_room(whole.len(), free) {
-            Ok(()) => whole,
-            Err(_) => written(&reason_left_out(error.code)),
+    /// The error, which has `bytes` bytes in a reply, without its reason where that has no room.
+    pub(crate) fn fitting<'e>(
+        &self,
+        error: &'e ApiError,
+        bytes: usize,
+        free: usize,
+    ) -> Cow<'e, ApiError> {
+        match self.take_room(bytes, free) {
+            Ok(()) => Cow::Borrowed(error),
+            Err(_) => Cow::Owned(ApiError::reason_left_out(error.code)),
         }
     }
 }
@@ -100,24 +103,28 @@ mod tests {
     use super::*;
     use crate::limits::API_PUBLISHED_MAX;
 
+    fn json(error: &ApiError) -> usize {
+        serde_json::to_string(error).unwrap().len() + r#"{"error":}"#.len()
+    }
+
     #[test]
     fn the_shortest_replies_fit_into_their_free_bytes() {
-        let call = Call::new(Arc::new(ApiKey::unlimited("a", "")));
-        assert!(error::json(&answer_too_large()).len() < API_REPLY_FREE);
+        let call = ApiCall::new(Arc::new(ApiKey::unlimited("a", "")));
+        assert!(json(&ApiError::answer_too_large()) < API_REPLY_FREE);
         call.take_room(API_ANSWER_MAX, API_ANSWER_MAX).unwrap();
         let rest = call.room.load(Ordering::Relaxed);
         call.take_room(rest + 5, 5).unwrap();
         assert!(call.take_room(6, 5).is_err());
         let long = ApiError { code: 4_294_967_295, message: "\0".repeat(1000).into() };
-        let short = call.failed(&long, API_PUBLISHED_MAX);
-        assert!(short.len() < API_PUBLISHED_MAX && short.contains("4294967295"), "{short}");
+        let short = call.fitting(&long, json(&long), API_PUBLISHED_MAX);
+        assert!(json(&short) < API_PUBLISHED_MAX && short.code == long.code, "{short:?}");
         call.give_back(100_000);
-        assert!(call.failed(&long, API_PUBLISHED_MAX).contains("u0000"));
+        assert_eq!(*call.fitting(&long, json(&long), API_PUBLISHED_MAX), long);
     }
 
     #[test]
     fn commands_are_counted_over_the_whole_request() {
-        let call = Call::new(Arc::new(ApiKey::unlimited("a", "")));
+        let call = ApiCall::new(Arc::new(ApiKey::unlimited("a", "")));
         call.take_commands(API_ITEMS_MAX - 1).unwrap();
         assert!(call.take_commands(2).is_err());
         call.take_commands(1).unwrap();

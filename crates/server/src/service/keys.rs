@@ -21,10 +21,16 @@ impl ApiKeys {
     }
 
     /// Returns the configured key that `given` equals.
-    pub(super) fn find(&self, given: &[u8]) -> Option<Arc<ApiKey>> {
+    pub(crate) fn find(&self, given: &[u8]) -> Option<Arc<ApiKey>> {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
         keys.iter().fold(None, |found, key| if key.is(given) { Some(key.clone()) } else { found })
     }
+}
+
+/// The key in a value of `Authorization`: `apikey KEY`.
+pub(crate) fn key_of_authorization(value: &str) -> Option<&str> {
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("apikey").then_some(key.trim())
 }
 
 fn shared(keys: &[ApiKey]) -> Vec<Arc<ApiKey>> {

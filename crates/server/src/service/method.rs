@@ -1,10 +1,11 @@
 //! Methods of the server API by name (protocol §3.3).
 //!
-//! Invariant: every method has exactly one name, which is used in paths, batches and metrics.
+//! Invariant: every method has exactly one name, which is used in paths, batches, scopes of keys
+//! and metrics.
 
 /// A method of the server API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(crate) enum Method {
     Publish,
     Broadcast,
     Subscribe,
@@ -18,6 +19,7 @@ pub(super) enum Method {
     Channels,
     Channel,
     Clients,
+    Subscribers,
     Info,
     Revoke,
     Unrevoke,
@@ -30,7 +32,7 @@ pub(super) enum Method {
 }
 
 /// All methods with their names, in the order of [`Method`].
-pub(super) const METHODS: &[(&str, Method)] = &[
+pub(crate) const METHODS: &[(&str, Method)] = &[
     ("publish", Method::Publish),
     ("broadcast", Method::Broadcast),
     ("subscribe", Method::Subscribe),
@@ -44,6 +46,7 @@ pub(super) const METHODS: &[(&str, Method)] = &[
     ("channels", Method::Channels),
     ("channel", Method::Channel),
     ("clients", Method::Clients),
+    ("subscribers", Method::Subscribers),
     ("info", Method::Info),
     ("revoke", Method::Revoke),
     ("unrevoke", Method::Unrevoke),
@@ -55,18 +58,29 @@ pub(super) const METHODS: &[(&str, Method)] = &[
     ("batch", Method::Batch),
 ];
 
+/// Names of all methods.
+pub const API_METHODS: [&str; METHODS.len()] = {
+    let mut names = [""; METHODS.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = METHODS[index].0;
+        index += 1;
+    }
+    names
+};
+
 impl Method {
-    pub(super) fn named(name: &str) -> Option<Method> {
+    pub(crate) fn named(name: &str) -> Option<Method> {
         METHODS.iter().find(|(known, _)| *known == name).map(|(_, method)| *method)
     }
 
     /// Whether the method may be called without parameters.
-    pub(super) fn works_without_parameters(self) -> bool {
+    pub(crate) fn works_without_parameters(self) -> bool {
         matches!(self, Method::Info | Method::Channels | Method::Revocations)
     }
 
     /// Whether the method only reads. Its result may be large.
-    pub(super) fn is_read(self) -> bool {
+    pub(crate) fn is_read(self) -> bool {
         match self {
             Method::Presence
             | Method::PresenceStats
@@ -74,6 +88,7 @@ impl Method {
             | Method::Channels
             | Method::Channel
             | Method::Clients
+            | Method::Subscribers
             | Method::Info
             | Method::Revocations => true,
             Method::Publish
@@ -93,7 +108,7 @@ impl Method {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         METHODS[self as usize].0
     }
 }
