@@ -1,7 +1,7 @@
-//! A connection to the server API that stays: one request after the other, each with one
-//! publication or a batch.
+//! A connection to the server API that stays, over HTTP or gRPC: one request after the other, each
+//! with one publication or a batch.
 //!
-//! A server may close it while nothing is asked; then it is dialled again.
+//! A server may close one over HTTP while nothing is asked; then it is dialled again.
 //!
 //! Invariant: publications leave in the order in which they were given, and each has an answer that
 //! says it was taken.
@@ -13,8 +13,9 @@ use std::net::SocketAddr;
 use mio::{Interest, Registry, Token};
 
 use super::client_connection;
+use super::grpc_exchange::GrpcExchange;
 use super::http_response::{HttpResponse, Progress};
-use super::plan::Security;
+use super::plan::{ApiProtocol, Security};
 use super::transport::Transport;
 
 /// See the module.
@@ -27,18 +28,20 @@ pub(crate) struct ApiConnection {
     is_connected: bool,
     /// Publications as the API takes them.
     waiting: VecDeque<Vec<u8>>,
-    request: Option<ApiRequest>,
-    answer: HttpResponse,
-    head: String,
+    /// Publications of the request on its way.
+    request: Option<u64>,
+    /// What is to be written, and how much of it is.
+    out: Vec<u8>,
+    written: usize,
+    exchange: Exchange,
     /// Publications of one request at most.
     batch: usize,
 }
 
-/// A request on its way.
-struct ApiRequest {
-    bytes: Vec<u8>,
-    written: usize,
-    publications: u64,
+/// Requests and answers in the form of a protocol.
+enum Exchange {
+    Http { head: String, answer: HttpResponse },
+    Grpc(GrpcExchange),
 }
 
 /// Publications that wait for their turn.
@@ -47,7 +50,7 @@ const WAITING_MAX: usize = 100_000;
 impl ApiConnection {
     pub(crate) fn dial(
         (address, authority, security): (SocketAddr, &str, Option<&Security>),
-        (path, key): (&str, &str),
+        (protocol, path, key): (ApiProtocol, &str, &str),
         batch: u32,
         registry: &Registry,
         token: Token,
@@ -56,11 +59,17 @@ impl ApiConnection {
         let registry = registry.try_clone().map_err(|error| error.to_string())?;
         let stream = dial(address, security.as_ref(), &registry, token)?;
         let method = if batch > 1 { "batch" } else { "publish" };
-        let head = format!(
-            "POST {path}/{method} HTTP/1.1\r\nHost: {authority}\r\nX-API-Key: {key}\r\n\
-             X-Centrifugo-Error-Mode: transport\r\nContent-Type: application/json\r\n"
-        );
-        let (waiting, answer) = (VecDeque::new(), HttpResponse::new());
+        let exchange = match protocol {
+            ApiProtocol::Http => Exchange::Http {
+                head: format!(
+                    "POST {path}/{method} HTTP/1.1\r\nHost: {authority}\r\nX-API-Key: {key}\r\n\
+                     X-Centrifugo-Error-Mode: transport\r\nContent-Type: application/json\r\n"
+                ),
+                answer: HttpResponse::new(),
+            },
+            ApiProtocol::Grpc => Exchange::Grpc(GrpcExchange::new(authority, key, batch)),
+        };
+        let waiting = VecDeque::new();
         let batch = batch.max(1) as usize;
         Ok(ApiConnection {
             address,
@@ -71,8 +80,9 @@ impl ApiConnection {
             is_connected: false,
             waiting,
             request: None,
-            answer,
-            head,
+            out: Vec::new(),
+            written: 0,
+            exchange,
             batch,
         })
     }
@@ -86,12 +96,18 @@ impl ApiConnection {
         if self.waiting.len() >= WAITING_MAX {
             return Err("the server API is too slow for the planned rate".to_owned());
         }
-        let mut publication = Vec::with_capacity(channel.len() + data.len() + 32);
-        publication.extend_from_slice(br#"{"channel":""#);
-        publication.extend_from_slice(channel.as_bytes());
-        publication.extend_from_slice(br#"","data":"#);
-        publication.extend_from_slice(data);
-        publication.push(b'}');
+        let publication = match &self.exchange {
+            Exchange::Grpc(exchange) => exchange.publication(channel, data),
+            Exchange::Http { .. } => {
+                let mut publication = Vec::with_capacity(channel.len() + data.len() + 32);
+                publication.extend_from_slice(br#"{"channel":""#);
+                publication.extend_from_slice(channel.as_bytes());
+                publication.extend_from_slice(br#"","data":"#);
+                publication.extend_from_slice(data);
+                publication.push(b'}');
+                publication
+            }
+        };
         self.waiting.push_back(publication);
         self.flush()
     }
@@ -112,24 +128,22 @@ impl ApiConnection {
                     self.redial()?;
                     return Ok(taken);
                 }
-                Ok(0) if self.answer.is_whole_at_close() => {
+                Ok(0) if self.exchange.is_whole_at_close() => {
                     taken += self.take_answer()?;
                     self.redial()?;
                     return Ok(taken);
                 }
                 Ok(0) => return Err("the server API closed the connection".to_owned()),
-                Ok(count) => match self.answer.feed(&buffer[..count]) {
-                    Ok(Progress::More) => continue,
-                    Ok(Progress::Whole { rest: 0 }) => {}
-                    Ok(Progress::Whole { .. }) => {
-                        return Err("the server API answers what was not asked".to_owned());
+                Ok(count) => {
+                    if !self.exchange.feed(&buffer[..count])? {
+                        self.flush()?;
+                        continue;
                     }
-                    Err(error) => return Err(format!("the server API: {error}")),
-                },
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(taken),
                 Err(error) => return Err(format!("the connection to the API was cut: {error}")),
             }
-            let stays = self.answer.stays();
+            let stays = self.exchange.stays();
             taken += self.take_answer()?;
             if !stays {
                 self.redial()?;
@@ -141,6 +155,9 @@ impl ApiConnection {
 
     /// The server has closed, or will.
     fn redial(&mut self) -> Result<(), String> {
+        if let Exchange::Grpc(_) = self.exchange {
+            return Err("the server API ended the connection".to_owned());
+        }
         self.is_connected = false;
         self.stream = dial(self.address, self.security.as_ref(), &self.registry, self.token)?;
         Ok(())
@@ -148,10 +165,11 @@ impl ApiConnection {
 
     /// The answer is whole: gives how many publications it says were taken.
     fn take_answer(&mut self) -> Result<u64, String> {
-        let answer = std::mem::replace(&mut self.answer, HttpResponse::new());
-        let Some(call) = self.request.take() else {
+        let Some(publications) = self.request.take() else {
             return Err("the server API answers what was not asked".to_owned());
         };
+        let Exchange::Http { answer, .. } = &mut self.exchange else { return Ok(publications) };
+        let answer = std::mem::replace(answer, HttpResponse::new());
         let body = String::from_utf8_lossy(answer.body());
         if answer.status() != 200 || body.contains("\"error\"") {
             let hint = match answer.status() {
@@ -165,7 +183,7 @@ impl ApiConnection {
                 body.trim()
             ));
         }
-        Ok(call.publications)
+        Ok(publications)
     }
 
     fn flush(&mut self) -> Result<(), String> {
@@ -173,26 +191,40 @@ impl ApiConnection {
             return Ok(());
         }
         if self.request.is_none() && !self.waiting.is_empty() {
-            self.request = Some(self.next_call());
+            self.request = Some(self.next_call()?);
+        }
+        if let Exchange::Grpc(exchange) = &mut self.exchange {
+            exchange.take_replies(&mut self.out);
         }
         self.stream
             .flush()
             .map_err(|error| format!("the connection to the API was cut: {error}"))?;
-        let Some(call) = &mut self.request else { return Ok(()) };
-        while call.written < call.bytes.len() {
-            match self.stream.write(&call.bytes[call.written..]) {
-                Ok(count) => call.written += count,
+        while self.written < self.out.len() {
+            match self.stream.write(&self.out[self.written..]) {
+                Ok(count) => self.written += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(format!("the connection to the API was cut: {error}")),
             }
         }
+        self.out.clear();
+        self.written = 0;
         Ok(())
     }
 
-    /// As many of those that wait as one request takes.
-    fn next_call(&mut self) -> ApiRequest {
+    /// Takes as many of those that wait as one request takes, and returns their number.
+    fn next_call(&mut self) -> Result<u64, String> {
         let count = self.waiting.len().min(self.batch);
         let mut body = Vec::new();
+        let head = match &mut self.exchange {
+            Exchange::Http { head, .. } => head,
+            Exchange::Grpc(exchange) => {
+                // Before the first request: the preface.
+                exchange.take_replies(&mut self.out);
+                let body: Vec<u8> = self.waiting.drain(..count).flatten().collect();
+                exchange.request(&body, &mut self.out).map_err(|fault| fault.to_string())?;
+                return Ok(count as u64);
+            }
+        };
         if self.batch == 1 {
             body = self.waiting.pop_front().unwrap_or_default();
         } else {
@@ -205,9 +237,40 @@ impl ApiConnection {
             }
             body.extend_from_slice(b"]}");
         }
-        let mut bytes = format!("{}Content-Length: {}\r\n\r\n", self.head, body.len()).into_bytes();
-        bytes.append(&mut body);
-        ApiRequest { bytes, written: 0, publications: count as u64 }
+        let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+        self.out.extend_from_slice(head.as_bytes());
+        self.out.append(&mut body);
+        Ok(count as u64)
+    }
+}
+
+impl Exchange {
+    /// Takes bytes in. Returns whether the answer is whole.
+    fn feed(&mut self, bytes: &[u8]) -> Result<bool, String> {
+        match self {
+            Exchange::Grpc(exchange) => exchange.feed(bytes).map_err(|fault| fault.to_string()),
+            Exchange::Http { answer, .. } => match answer.feed(bytes) {
+                Ok(Progress::More) => Ok(false),
+                Ok(Progress::Whole { rest: 0 }) => Ok(true),
+                Ok(Progress::Whole { .. }) => {
+                    Err("the server API answers what was not asked".to_owned())
+                }
+                Err(error) => Err(format!("the server API: {error}")),
+            },
+        }
+    }
+
+    /// The peer has closed; whether that was the end of the answer.
+    fn is_whole_at_close(&self) -> bool {
+        matches!(self, Exchange::Http { answer, .. } if answer.is_whole_at_close())
+    }
+
+    /// Whether the connection may be used for another request.
+    fn stays(&self) -> bool {
+        match self {
+            Exchange::Http { answer, .. } => answer.stays(),
+            Exchange::Grpc(_) => true,
+        }
     }
 }
 

@@ -105,7 +105,8 @@ pub struct Arguments {
     /// Endpoint that a publishing client connects to, if not that of the URL: another node
     #[arg(long)]
     pub(crate) publish_url: Option<String>,
-    /// Address of the server API, if not /api beside the endpoint
+    /// Address of the server API, if not /api beside the endpoint; grpc://HOST:PORT for that over
+    /// gRPC
     #[arg(long)]
     pub(crate) api_url: Option<String>,
     /// Key of the server API

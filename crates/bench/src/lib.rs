@@ -13,6 +13,7 @@ mod api_connection;
 mod arguments;
 mod client_connection;
 mod clock;
+mod grpc_exchange;
 mod html_report;
 mod http_response;
 mod in_flight;

@@ -87,6 +87,7 @@ pub(crate) enum ClientLogin {
 pub(crate) enum PublisherPlan {
     /// The server API, over connections that stay.
     Api {
+        protocol: ApiProtocol,
         address: SocketAddr,
         authority: String,
         security: Option<Security>,
@@ -101,6 +102,13 @@ pub(crate) enum PublisherPlan {
     Subscribers,
     /// Not this process.
     Nobody,
+}
+
+/// Protocol of the server API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ApiProtocol {
+    Http,
+    Grpc,
 }
 
 /// When it is published.

@@ -13,8 +13,8 @@ use crate::usage::{UsageError, usage_error};
 use super::arguments::{Arguments, PublishBy, Scenario};
 use super::payload::PayloadSpec;
 use super::plan::{
-    ClientLogin, Load, Plan, PublisherPlan, RedisBaselinePlan, Security, SendBaselinePlan,
-    ServerTarget, StormPlan,
+    ApiProtocol, ClientLogin, Load, Plan, PublisherPlan, RedisBaselinePlan, Security,
+    SendBaselinePlan, ServerTarget, StormPlan,
 };
 use super::publication_tag::SIZE_MIN;
 use super::transport;
@@ -241,8 +241,15 @@ pub(crate) fn publisher(
             let scheme = if target.security.is_some() { "https" } else { "http" };
             let beside = format!("{scheme}://{}/api", target.authority);
             let url = given.api_url.as_deref().unwrap_or(&beside);
-            let Place { address, authority, path, security } =
-                place(given, url, ["http", "https"])?;
+            let protocol = match url.starts_with("grpc") {
+                true => ApiProtocol::Grpc,
+                false => ApiProtocol::Http,
+            };
+            let schemes = match protocol {
+                ApiProtocol::Http => ["http", "https"],
+                ApiProtocol::Grpc => ["grpc", "grpcs"],
+            };
+            let Place { address, authority, path, security } = place(given, url, schemes)?;
             let path = match path.trim_end_matches('/') {
                 "" => "/api".to_owned(),
                 path => path.to_owned(),
@@ -250,7 +257,16 @@ pub(crate) fn publisher(
             let key = given.api_key.clone().unwrap_or_default();
             let connections = given.api_connections.clamp(1, 1000);
             let batch = given.batch.clamp(1, 1000);
-            Ok(PublisherPlan::Api { address, authority, security, path, key, connections, batch })
+            Ok(PublisherPlan::Api {
+                protocol,
+                address,
+                authority,
+                security,
+                path,
+                key,
+                connections,
+                batch,
+            })
         }
     }
 }
