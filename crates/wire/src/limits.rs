@@ -23,12 +23,12 @@ pub const FRAGMENTS_MAX: u32 = 131_072;
 /// of which a session has at most 128 by default and some thousands if configured.
 pub const COMMANDS_PER_MESSAGE_MAX: usize = 16_384;
 
-/// Publications, clients, subscriptions and tags that any one message may have. The smallest reply of
-/// this server's largest history has fewer.
+/// Publications, clients, subscriptions and tags that any one message may have. The largest history
+/// that a server sends by default has fewer.
 pub const ITEMS_PER_MESSAGE_FREE: usize = 65_536;
 
-/// Bytes of a message for each of them beyond that: a decoded item holds some hundred bytes, so that
-/// a message of empty items would otherwise need a hundred times its size.
+/// Bytes of a message for each of them beyond that: a decoded item holds some hundred bytes, so
+/// that a message of empty items would otherwise need a hundred times its size.
 pub const ITEM_SIZE_MIN: usize = 64;
 
 /// Maximum depth of arrays and objects in a JSON payload. Parsers of several client libraries
