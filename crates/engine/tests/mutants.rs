@@ -185,7 +185,7 @@ const MUTANTS: &[Mutant] = &[
         file: "session/waiting.rs",
         right: "self.ready.push_back(lane.commands);",
         wrong: "drop(lane.commands);",
-        oracles: &["Answer", "Recovered"],
+        oracles: &["Answer", "Order", "Recovered"],
     },
     Mutant {
         name: "a command does not wait for a call about its channel",
