@@ -18,6 +18,8 @@ use crate::limits::{LIFECYCLE_BACKLOG, NAMES_PER_COMMAND};
 pub(crate) struct LifecycleQueue {
     online: BTreeMap<String, (Arc<ClientInfo>, i64, Endpoint)>,
     queue: VecDeque<Lifecycle>,
+    /// Number of events at the head of the queue that the broker may already have.
+    uncertain: usize,
     /// Whether a batch is in flight.
     is_sending: bool,
     /// Whether events that the broker may already have are sent again.
@@ -36,6 +38,7 @@ impl Default for LifecycleQueue {
         LifecycleQueue {
             online: BTreeMap::new(),
             queue: VecDeque::new(),
+            uncertain: 0,
             is_sending: false,
             is_resending: false,
             compact_at: LIFECYCLE_BACKLOG,
@@ -63,12 +66,17 @@ impl LifecycleQueue {
     }
 
     /// Drops both events of clients that connected and disconnected while the broker was
-    /// unreachable. So the queue is bounded by the clients that were online before and those that
-    /// are now.
+    /// unreachable, except those that the broker may already have. So the queue is bounded by the
+    /// clients that were online before, those that are now, and one batch.
     fn compact(&mut self) {
         let online = &self.online;
         let mut unreported = HashSet::new();
+        let mut uncertain = self.uncertain;
         self.queue.retain(|event| match event.change {
+            _ if uncertain > 0 => {
+                uncertain -= 1;
+                true
+            }
             Change::Online if !online.contains_key(&event.info.client) => {
                 unreported.insert(event.info.client.clone());
                 false
@@ -96,6 +104,7 @@ impl LifecycleQueue {
         }
         self.is_sending = true;
         let count = self.queue.len().min(NAMES_PER_COMMAND);
+        self.uncertain = self.uncertain.saturating_sub(count);
         Some(self.queue.drain(..count).collect())
     }
 
@@ -109,6 +118,7 @@ impl LifecycleQueue {
         self.is_sending = false;
         // Whether the broker has them is unknown, and so is the number of its clients.
         self.is_resending = true;
+        self.uncertain += events.len();
         for event in events.into_iter().rev() {
             self.queue.push_front(event);
         }
@@ -159,6 +169,8 @@ impl LifecycleQueue {
     /// event of a client that it does not know.
     pub(crate) fn requeue_removed(&mut self) {
         let mut known = HashSet::new();
+        // The broker has none of them any more.
+        self.uncertain = 0;
         for event in std::mem::take(&mut self.queue) {
             let is_first = known.insert(event.info.client.clone());
             if is_first && event.change != Change::Online {
@@ -266,6 +278,18 @@ mod tests {
         let again = queue.take().unwrap();
         let online = |client| event(client, Change::Online);
         assert_eq!(again, [online("a"), event("a", offline()), online("b")]);
+    }
+
+    #[test]
+    fn the_departure_of_a_client_that_the_broker_may_know_is_not_dropped() {
+        let mut queue = LifecycleQueue::default();
+        queue.note(Endpoint(0), event("a", Change::Online));
+        let first = queue.take().unwrap();
+        queue.requeue(first);
+        queue.note(Endpoint(0), event("a", offline()));
+        queue.compact();
+        let again = queue.take().unwrap();
+        assert_eq!(again, [event("a", Change::Online), event("a", offline())]);
     }
 
     #[test]
