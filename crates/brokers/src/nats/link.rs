@@ -1,6 +1,7 @@
 //! The connection to NATS: publications, requests with a time-out, and the echo.
 //!
-//! Invariants: a request ends within [`ANSWER_TIMEOUT`], and at once when the connection is lost;
+//! Invariants: a request ends within [`ANSWER_TIMEOUT`], and at once when the connection is lost, and
+//! so does the wait for a place in its queue;
 //! no line is sent that would make the server close the connection.
 
 use std::cell::{Cell, Ref, RefCell};
@@ -257,17 +258,31 @@ impl NatsLink {
     pub(super) async fn subscribe(&self, subject: String) -> Result<Subscriber, BrokerError> {
         self.check()?;
         self.admit(&subject, 0)?;
-        self.client.subscribe(subject).await.map_err(|_| BrokerError::Unavailable)
+        let subscribed = self.enqueue(self.client.subscribe(subject)).await?;
+        subscribed.map_err(|_| BrokerError::Unavailable)
     }
 
     /// Hands a message to the connection; [`NatsLink::echo`] confirms that the server has it.
     pub(super) async fn publish(&self, subject: String, payload: Bytes) -> Result<(), BrokerError> {
         self.check()?;
         self.admit(&subject, payload.len())?;
-        self.client.publish(subject, payload).await.map_err(|error| match error.kind() {
+        let published = self.enqueue(self.client.publish(subject, payload)).await?;
+        published.map_err(|error| match error.kind() {
             PublishErrorKind::MaxPayloadExceeded => BrokerError::TooLarge,
             PublishErrorKind::InvalidSubject | PublishErrorKind::Send => BrokerError::Unavailable,
         })
+    }
+
+    /// Waits for a place in the queue of the connection, which is not emptied while the server does
+    /// not read.
+    async fn enqueue<T>(&self, command: impl Future<Output = T>) -> Result<T, BrokerError> {
+        let connection = self.connection();
+        tokio::select! {
+            biased;
+            done = command => Ok(done),
+            () = self.cut(connection) => Err(BrokerError::Unavailable),
+            () = tokio::time::sleep(ANSWER_TIMEOUT) => Err(BrokerError::Unavailable),
+        }
     }
 
     /// Refuses a subject too long for a line, for which the server would close the connection, and

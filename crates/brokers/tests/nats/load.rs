@@ -1,6 +1,7 @@
 //! Overload: queued publications are bounded in bytes, every request gets a reply in time, and
 //! requests whose deadline has passed are not sent.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::conformance::World as _;
@@ -12,9 +13,14 @@ use wire::protocol::Publication;
 use crate::pair::Pair;
 use crate::server::Server;
 
-/// Submits `count` publications of `length` bytes; returns the numbers of late and of
+/// Submits `count` publications of `length` bytes, each into a channel by its number; returns the numbers of late and of
 /// refused ones, and the time until the last reply.
-fn flood(pair: &mut Pair, count: u64, length: usize, history_size: u32) -> (u64, u64, Duration) {
+fn flood(
+    pair: &mut Pair,
+    (count, length): (u64, usize),
+    history_size: u32,
+    channel: impl Fn(u64) -> Arc<str>,
+) -> (u64, u64, Duration) {
     let data = bytes::Bytes::from(vec![b'1'; length]);
     let began = Instant::now();
     for number in 0..count {
@@ -25,7 +31,7 @@ fn flood(pair: &mut Pair, count: u64, length: usize, history_size: u32) -> (u64,
             ..PublishOptions::default()
         };
         let publication = Publication { data: data.clone(), ..Publication::default() };
-        let (id, channel) = (RequestId::new(number), pair.channel.clone());
+        let (id, channel) = (RequestId::new(number), channel(number));
         pair.world.submit(
             pair.publisher,
             PublicationsRequest::Publish { id, channel, publication, options },
@@ -57,7 +63,8 @@ fn publications_to_a_frozen_nats_are_bounded_and_not_sent_late() {
     let mut pair = Pair::new(&server);
     pair.publish(10).unwrap();
     server.signal("-STOP");
-    let (late, refused, took) = flood(&mut pair, 3_000, 64 * 1024, 10);
+    let channel = pair.channel.clone();
+    let (late, refused, took) = flood(&mut pair, (3_000, 64 * 1024), 10, |_| channel.clone());
     // At most 64 MiB are queued.
     assert!(late < 1_100 && refused > 1_900, "{late} late, {refused} refused");
     assert!(took < Duration::from_secs(5), "{took:?}");
@@ -73,7 +80,8 @@ fn plain_publications_to_a_frozen_nats_are_bounded() {
     let mut pair = Pair::new(&server);
     pair.publish(0).unwrap();
     server.signal("-STOP");
-    let (late, refused, took) = flood(&mut pair, 3_000, 64 * 1024, 0);
+    let channel = pair.channel.clone();
+    let (late, refused, took) = flood(&mut pair, (3_000, 64 * 1024), 0, |_| channel.clone());
     assert!(late < 700 && refused > 2_300, "32 MiB in flight: {late} late, {refused} refused");
     assert!(took < Duration::from_secs(5), "{took:?}");
     server.signal("-CONT");
@@ -81,4 +89,19 @@ fn plain_publications_to_a_frozen_nats_are_bounded() {
     while pair.publish(0).is_err() {
         assert!(Instant::now() < until);
     }
+}
+
+#[test]
+fn more_channels_than_the_queue_of_the_connection_takes_are_answered_in_time() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    pair.publish(0).unwrap();
+    server.signal("-STOP");
+    // 30 MB, which is less than may be in flight.
+    let channel = pair.channel.clone();
+    let channel = |number: u64| format!("{channel} {number}").into();
+    let (late, refused, took) = flood(&mut pair, (1_900, 16 * 1024), 0, channel);
+    assert_eq!((late, refused), (1_900, 0));
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    server.signal("-CONT");
 }
