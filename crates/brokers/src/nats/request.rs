@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerRequest, NodeBusRequest, PresenceRequest, PublicationsRequest,
-    ReplyValue, RequestId,
+    RegistryRequest, ReplyValue, RequestId,
 };
 use wire::protocol::{ClientInfo, Publication};
 
+use crate::control;
 use crate::limits::{REQUEST_OVERHEAD, REQUESTS_BYTES_MAX, REQUESTS_MAX};
 use crate::{Endpoint, Inbox};
 
@@ -157,25 +158,46 @@ impl Drop for Share {
     }
 }
 
-/// Bytes of a request's payload.
+/// Bytes of what a request carries: its channel and its payload.
 fn payload_length(request: &BrokerRequest) -> usize {
-    match request {
-        BrokerRequest::Publications(PublicationsRequest::Publish {
-            publication, options, ..
-        }) => {
-            publication_length(publication)
-                + options.idempotency_key.len()
-                + options.version_epoch.len()
-        }
-        BrokerRequest::Publications(PublicationsRequest::Announce { info, .. })
-        | BrokerRequest::Presence(PresenceRequest::Add { info, .. }) => info_length(info),
-        BrokerRequest::NodeBus(NodeBusRequest::Lifecycle(lifecycle)) => {
-            info_length(&lifecycle.info)
-        }
-        BrokerRequest::NodeBus(NodeBusRequest::Survey { question, .. }) => question.len(),
-        BrokerRequest::NodeBus(NodeBusRequest::Answer { answer, .. }) => answer.len(),
-        _ => 0,
-    }
+    let channel = request.channel().map_or(0, |channel| channel.len());
+    let payload = match request {
+        BrokerRequest::Publications(request) => match request {
+            PublicationsRequest::Publish { publication, options, .. } => {
+                publication_length(publication)
+                    + options.idempotency_key.len()
+                    + options.version_epoch.len()
+            }
+            PublicationsRequest::Announce { info, .. } => info_length(info),
+            PublicationsRequest::Subscribe { .. }
+            | PublicationsRequest::Unsubscribe { .. }
+            | PublicationsRequest::History { .. }
+            | PublicationsRequest::RemoveHistory { .. }
+            | PublicationsRequest::LimitTtl { .. }
+            | PublicationsRequest::ChannelTtl { .. } => 0,
+        },
+        BrokerRequest::Presence(request) => match request {
+            PresenceRequest::Add { info, .. } | PresenceRequest::Remove { client: info, .. } => {
+                info_length(info)
+            }
+            PresenceRequest::Clients { .. } | PresenceRequest::Stats { .. } => 0,
+        },
+        BrokerRequest::NodeBus(request) => match request {
+            NodeBusRequest::Lifecycle(lifecycle) => info_length(&lifecycle.info),
+            NodeBusRequest::Survey { question, .. } => question.len(),
+            NodeBusRequest::Answer { answer, .. } => answer.len(),
+            // Orders of the server API are few, and may be as large as its requests.
+            NodeBusRequest::Control(order) => control::encode(order).len(),
+        },
+        BrokerRequest::Registry(request) => match request {
+            RegistryRequest::Revoke { revocation, .. } => {
+                control::encode_revocation(revocation).len()
+            }
+            RegistryRequest::Find { subject, .. } => control::subject_key(subject).len(),
+            RegistryRequest::Read { .. } => 0,
+        },
+    };
+    channel + payload
 }
 
 fn publication_length(publication: &Publication) -> usize {
@@ -185,5 +207,5 @@ fn publication_length(publication: &Publication) -> usize {
 }
 
 fn info_length(info: &ClientInfo) -> usize {
-    info.user.len() + info.conn_info.len() + info.chan_info.len()
+    info.client.len() + info.user.len() + info.conn_info.len() + info.chan_info.len()
 }
