@@ -40,7 +40,7 @@ impl Lease {
     /// Stores the lease again. Fails also while another node cleans up this one.
     pub(super) async fn renew(&self) -> Result<LeaseState, BrokerError> {
         let _renewing = self.renewing.lock().await;
-        let mut step = self.core.borrow_mut().begin_renewal();
+        let mut step = self.core.borrow_mut().begin_renewal(Instant::now());
         loop {
             let call = match step {
                 LeaseStep::Call(call) => call,

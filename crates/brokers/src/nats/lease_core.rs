@@ -27,8 +27,11 @@ pub(super) struct LeaseCore {
     /// A state that no renewal has returned yet, because the lease could not be stored.
     found: LeaseState,
     has_ended: bool,
-    /// When the lease was stored last.
+    /// When the call that stored the lease last was made: the lease expires one TTL after it at the
+    /// earliest.
     renewed_at: Instant,
+    /// When the last call was made.
+    called_at: Instant,
     wait: Wait,
 }
 
@@ -102,6 +105,7 @@ impl LeaseCore {
             found: LeaseState::default(),
             has_ended: false,
             renewed_at: now,
+            called_at: now,
             wait: Wait::Streams,
         }
     }
@@ -132,7 +136,8 @@ impl LeaseCore {
     }
 
     /// Begins to store the lease again. Fails also while another node cleans up this one.
-    pub(super) fn begin_renewal(&mut self) -> LeaseStep {
+    pub(super) fn begin_renewal(&mut self, now: Instant) -> LeaseStep {
+        self.called_at = now;
         if self.has_ended {
             return LeaseStep::Done(Err(BrokerError::Unavailable));
         }
@@ -152,6 +157,7 @@ impl LeaseCore {
             Ok(answer) => answer,
             Err(error) => return LeaseStep::Done(Err(error)),
         };
+        let called_at = std::mem::replace(&mut self.called_at, now);
         match (self.wait, answer) {
             (Wait::Streams, LeaseAnswer::Streams(streams)) => {
                 self.streams = Some(streams);
@@ -159,7 +165,7 @@ impl LeaseCore {
             }
             (Wait::FirstStore | Wait::SecondStore, LeaseAnswer::Stored(Ack::Stored(sequence))) => {
                 self.sequence = sequence;
-                self.renewed_at = now;
+                self.renewed_at = called_at;
                 self.claim = None;
                 LeaseStep::Done(Ok(std::mem::take(&mut self.found)))
             }
@@ -286,7 +292,7 @@ mod tests {
         }
 
         fn renew(&mut self, core: &mut LeaseCore, now: Instant) -> Result<LeaseState, BrokerError> {
-            let mut step = core.begin_renewal();
+            let mut step = core.begin_renewal(now);
             loop {
                 step = match step {
                     LeaseStep::Call(call) => core.handle(now, self.answer(call)),
@@ -312,6 +318,17 @@ mod tests {
         assert_eq!(model.renew(&mut core, now), Ok(LeaseState::Held));
         assert_eq!(core.reason(now + TTL / 2), None);
         assert!(core.reason(now + TTL).is_some());
+    }
+
+    #[test]
+    fn a_lease_counts_from_the_call_and_not_from_its_answer() {
+        let (mut model, mut core, now) = held();
+        let late = Duration::from_secs(3);
+        let LeaseStep::Call(call) = core.begin_renewal(now) else { panic!("no call") };
+        let answer = model.answer(call);
+        assert_eq!(core.handle(now + late, answer), LeaseStep::Done(Ok(LeaseState::Held)));
+        assert_eq!(core.reason(now + TTL / 2), None);
+        assert!(core.reason(now + TTL / 2 + late).is_some());
     }
 
     #[test]

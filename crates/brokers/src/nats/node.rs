@@ -70,6 +70,7 @@ struct Node {
     recovery: SingleTask,
     store_check: SingleTask,
     announcement: SingleTask,
+    renewal: SingleTask,
     /// Cloned into every task that must be finished before the node ends.
     task_guard: mpsc::Sender<()>,
     all_tasks_ended: mpsc::Receiver<()>,
@@ -149,6 +150,7 @@ impl Node {
             recovery: SingleTask::default(),
             store_check: SingleTask::default(),
             announcement: SingleTask::default(),
+            renewal: SingleTask::default(),
             task_guard,
             all_tasks_ended,
         };
@@ -510,8 +512,7 @@ impl Node {
             self.shared.availability.clear(UnavailableCause::Task);
         }
         self.lifecycle.wake();
-        let (link, presence) = (self.link.clone(), self.presence.clone());
-        let lifecycle = self.lifecycle.clone();
+        let (link, presence) = (self.link.clone(), &self.presence);
         let interval = (self.options.lease_ms / LEASE_RENEWALS / 1000).max(1);
         let is_turn = self.ticks.is_multiple_of(interval);
         if is_turn {
@@ -523,6 +524,9 @@ impl Node {
         let tries_rights = is_turn && (is_refused || self.shared.denied_subjects.first().is_some());
         if self.ticks.is_multiple_of(10) {
             self.channel_tasks.remove_ended();
+        }
+        if renews {
+            self.renew();
         }
         if renews || !self.link.is_verified() || self.link.is_stream_missing.get() {
             self.check_store();
@@ -537,9 +541,15 @@ impl Node {
             if tries_rights {
                 link.check_rights().await;
             }
-            if renews {
-                renew(&presence, &lifecycle).await;
-            }
+        });
+    }
+
+    /// Renews the lease. While NATS does not answer, further renewals become one.
+    fn renew(&self) {
+        let (presence, lifecycle) = (self.presence.clone(), self.lifecycle.clone());
+        self.link.tasks.spawn_single("renewal", &self.renewal, move || {
+            let (presence, lifecycle) = (presence.clone(), lifecycle.clone());
+            async move { renew(&presence, &lifecycle).await }
         });
     }
 }
