@@ -1,8 +1,8 @@
 //! The connection to NATS: publications, requests with a time-out, and the echo.
 //!
-//! Invariants: a request ends within [`ANSWER_TIMEOUT`], and at once when the connection is lost, and
-//! so does the wait for a place in its queue;
-//! no line is sent that would make the server close the connection.
+//! Invariants: a request ends within [`ANSWER_TIMEOUT`], and at once when the connection is lost,
+//! and so does the wait for a place in its queue; no line is sent that would make the server close
+//! the connection.
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;

@@ -13,8 +13,8 @@ use wire::protocol::Publication;
 use crate::pair::Pair;
 use crate::server::Server;
 
-/// Submits `count` publications of `length` bytes, each into a channel by its number; returns the numbers of late and of
-/// refused ones, and the time until the last reply.
+/// Submits `count` publications of `length` bytes, each into the channel of its number; returns the
+/// numbers of late and of refused ones, and the time until the last reply.
 fn flood(
     pair: &mut Pair,
     (count, length): (u64, usize),
