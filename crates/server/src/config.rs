@@ -36,6 +36,7 @@ mod paths;
 mod pem;
 mod placeholder;
 mod postgresql_consumers;
+mod proxies;
 mod rates;
 mod raw_config;
 mod resolve;
@@ -68,6 +69,8 @@ pub use kind::Kind;
 pub use mistakes::{Mistake, Mistakes, Place, Warning, WarningKind};
 pub use origin::OriginPolicy;
 pub(crate) use pem::{file_of, read_pem};
+pub use proxies::Proxies;
+pub(crate) use proxies::{BackendKey, DEFAULT_PROXY};
 pub use sample::{reference, sample, starter};
 pub use schema::Key;
 pub use table::{TakesValue, absent_flag, all_keys, meant_key};
@@ -122,6 +125,8 @@ pub struct Config {
     pub websocket: WebSocket,
     /// Allowed origins, trusted proxies and limits of connections.
     pub admission: AdmissionSettings,
+    /// Backends that are asked about clients, subscriptions, publications and RPC.
+    pub proxies: Proxies,
     /// Keys and expected claims of connection tokens.
     pub token: TokenSettings,
     /// The same for subscription tokens; `None` uses those of connection tokens.

@@ -23,6 +23,7 @@ pub mod admission;
 pub mod token;
 pub mod worker;
 
+mod backends;
 mod broker;
 mod cluster;
 

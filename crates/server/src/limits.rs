@@ -29,6 +29,13 @@ pub const EXPRESSION_SIZE_MAX: usize = 10 * 1024 * 1024;
 /// returning a value of megabytes.
 pub const UNREADABLE_LENGTH_MAX: usize = 300;
 
+/// Calls to backends in progress on a node, with those that wait for their turn: what all queues of
+/// a few backends take. Further ones fail at once, with a temporary error.
+pub const BACKEND_CALLS_MAX: usize = 65_536;
+
+/// Bytes of these calls, so that large data cannot fill the memory while a backend is slow.
+pub const BACKEND_CALL_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// Frames written by one system call.
 pub const SLICES_PER_WRITE: usize = 64;
 

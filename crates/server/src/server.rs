@@ -15,11 +15,13 @@ use brokers::memory::Usage;
 use engine::hash_keys::HashKeys;
 use engine::random::Random;
 use engine::shared_buckets::SharedBuckets;
+use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use crate::admission::revoked::Revoked;
 use crate::admission::verification::{Verification, Verifiers};
 use crate::admission::{Admission, AdmissionLimits};
+use crate::backends::Backends;
 use crate::broker::{self, BrokerOpening};
 use crate::clock::ServerClock;
 use crate::cluster::members::Members;
@@ -81,11 +83,13 @@ impl Server {
         let broker = broker::open(opening, &mut random).await?;
         let admission = Arc::new(admission(&config));
         let revoked = Arc::new(Revoked::new(clock));
+        let backends = Arc::new(Backends::new(&config.proxies, Handle::current()));
         let parts = WorkerParts {
             rules: config.rules.clone(),
             broker: broker.clone(),
             clock,
             verification: Arc::new(Verification::start(verifiers(&config)?, clock)?),
+            backends: backends.clone(),
             admission: admission.clone(),
             wire: wire_settings(&config),
             revoked: revoked.clone(),
@@ -107,6 +111,7 @@ impl Server {
             throttle,
             usage,
             revoked,
+            backends,
             faults: tasks.faults(),
             consumers: ConsumerList::new(config.consumers.iter().map(|one| &*one.name)),
         });

@@ -27,6 +27,7 @@ use wire::websocket::decoder::DecoderLimits;
 use crate::admission::Admission;
 use crate::admission::revoked::Revoked;
 use crate::admission::verification::Verification;
+use crate::backends::Backends;
 use crate::clock::ServerClock;
 use crate::telemetry::{CloseCounts, HttpCounts};
 
@@ -44,6 +45,8 @@ pub struct WorkerParts {
     pub clock: ServerClock,
     /// Verifies tokens of clients.
     pub verification: Arc<Verification>,
+    /// Backends of the application.
+    pub backends: Arc<Backends>,
     /// Counts and admits connections.
     pub admission: Arc<Admission>,
     /// Settings of decoding and compression.

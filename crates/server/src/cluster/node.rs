@@ -12,6 +12,7 @@ use engine::rules::Rules;
 use tokio::sync::oneshot;
 
 use crate::admission::revoked::Revoked;
+use crate::backends::Backends;
 use crate::clock::ServerClock;
 use crate::cluster::questions::{
     ActiveChannels, ClientList, ClientPlace, NodeInfo, SubscriberList,
@@ -42,6 +43,8 @@ pub(crate) struct Node {
     /// What the memory engine holds; zero with another engine.
     pub(crate) usage: Arc<Usage>,
     pub(crate) revoked: Arc<Revoked>,
+    /// Backends of the application.
+    pub(crate) backends: Arc<Backends>,
     /// Tasks and threads that are not running.
     pub(crate) faults: TaskFaults,
     pub(crate) consumers: ConsumerList,

@@ -38,15 +38,6 @@ pub(super) enum AbsentRole {
     Ignored,
 }
 
-/// A list whose items have no effect, such as `proxies`.
-#[derive(Debug)]
-pub(super) struct AbsentList {
-    /// Path of the list.
-    pub(super) path: &'static str,
-    /// The option that switches an item on, with its feature; `None` if items need no switch.
-    pub(super) switch: Option<(&'static str, Feature)>,
-}
-
 const fn switch(name: &'static str, feature: Feature) -> AbsentKey {
     AbsentKey { name, default: "false", role: AbsentRole::Switch(feature) }
 }
@@ -75,12 +66,6 @@ const NATS_IS_USED: &[(&str, &str)] = &[("broker.enabled", "true"), ("broker.typ
 const GRPC_TLS_IS_SERVED: &[(&str, &str)] =
     &[("grpc_api.enabled", "true"), ("grpc_api.tls.enabled", "true")];
 const TLS_IS_SERVED: &[(&str, &str)] = &[("http_server.tls.enabled", "true")];
-
-/// Lists of which nothing is used.
-pub(super) const ABSENT_LISTS: &[AbsentList] = &[
-    AbsentList { path: "proxies", switch: None },
-    AbsentList { path: "rpc.namespaces", switch: Some(("proxy_enabled", Feature::Rpc)) },
-];
 
 /// See the module.
 #[rustfmt::skip]
@@ -188,15 +173,14 @@ pub(super) const ABSENT: &[AbsentSection] = &[
         detail("hmac_previous_secret_key_valid_until", "0"),
         detail("concurrency_limit", "0"),
     ]),
-    section(&["client.proxy"], &[
-        switch("connect.enabled", Feature::ConnectProxy),
-        switch("refresh.enabled", Feature::RefreshProxy),
-    ]),
     section(&[
-        "client.proxy.connect", "client.proxy.refresh", "channel.proxy.subscribe", "channel.proxy.publish",
-        "channel.proxy.sub_refresh", "channel.proxy.subscribe_stream", "channel.proxy.map_publish",
-        "channel.proxy.map_remove", "channel.proxy.shared_poll_refresh", "rpc.proxy",
+        "channel.proxy.subscribe_stream", "channel.proxy.map_publish", "channel.proxy.map_remove",
+        "channel.proxy.shared_poll_refresh",
     ], PROXY),
+    section(TLS_OF_PROXIES, &[
+        detail("client_ca_pem", ""),
+        switch("insecure_skip_verify", Feature::UnverifiedTls),
+    ]),
     section(TLS_OF_CLIENTS, TLS),
     section(TLS_OF_CLIENTS, &[detail("enabled", "false")]),
     section(&["client"], &[
@@ -225,13 +209,6 @@ pub(super) const ABSENT: &[AbsentSection] = &[
         ],
         TLS,
     ),
-    section(&["rpc"], &[
-        switch("without_namespace.proxy_enabled", Feature::Rpc),
-        detail("without_namespace.proxy_name", "default"),
-        switch("ping.enabled", Feature::Rpc),
-        detail("ping.method", "ping"),
-        detail("namespace_boundary", ":"),
-    ]),
     AbsentSection { below: &["grpc_api"], when: GRPC_TLS_IS_SERVED, keys: &[
         choice("tls.client_ca_pem", "", Feature::ClientCertificates),
     ] },
@@ -331,12 +308,6 @@ const OF_NAMESPACES: &[AbsentKey] = &[
     choice("allowed_delta_types", "", Feature::Delta),
     detail("delta_publish", "false"),
     switch("allow_tags_filter", Feature::TagsFilter),
-    switch("subscribe_proxy_enabled", Feature::SubscribeProxy),
-    detail("subscribe_proxy_name", "default"),
-    switch("publish_proxy_enabled", Feature::PublishProxy),
-    detail("publish_proxy_name", "default"),
-    switch("sub_refresh_proxy_enabled", Feature::SubRefreshProxy),
-    detail("sub_refresh_proxy_name", "default"),
     switch("subscribe_stream_proxy_enabled", Feature::SubscribeStreamProxy),
     detail("subscribe_stream_proxy_name", "default"),
     detail("subscribe_stream_proxy_bidirectional", "false"),
@@ -394,6 +365,19 @@ const TLS_OF_CLIENTS: &[&str] = &[
     "map_broker.redis.sentinel_tls",
     "map_broker.postgres.tls",
     "controller.postgres.tls",
+    "channel.proxy.subscribe_stream.http.tls",
+    "channel.proxy.subscribe_stream.grpc.tls",
+    "channel.proxy.map_publish.http.tls",
+    "channel.proxy.map_publish.grpc.tls",
+    "channel.proxy.map_remove.http.tls",
+    "channel.proxy.map_remove.grpc.tls",
+    "channel.proxy.shared_poll_refresh.http.tls",
+    "channel.proxy.shared_poll_refresh.grpc.tls",
+    "grpc_api.tls",
+    "uni_grpc.tls",
+];
+
+const TLS_OF_PROXIES: &[&str] = &[
     "client.proxy.connect.http.tls",
     "client.proxy.connect.grpc.tls",
     "client.proxy.refresh.http.tls",
@@ -404,17 +388,11 @@ const TLS_OF_CLIENTS: &[&str] = &[
     "channel.proxy.publish.grpc.tls",
     "channel.proxy.sub_refresh.http.tls",
     "channel.proxy.sub_refresh.grpc.tls",
-    "channel.proxy.subscribe_stream.http.tls",
-    "channel.proxy.subscribe_stream.grpc.tls",
-    "channel.proxy.map_publish.http.tls",
-    "channel.proxy.map_publish.grpc.tls",
-    "channel.proxy.map_remove.http.tls",
-    "channel.proxy.map_remove.grpc.tls",
-    "channel.proxy.shared_poll_refresh.http.tls",
-    "channel.proxy.shared_poll_refresh.grpc.tls",
     "rpc.proxy.http.tls",
     "rpc.proxy.grpc.tls",
     "uni_grpc.tls",
+    "proxies[].http.tls",
+    "proxies[].grpc.tls",
 ];
 
 /// A Redis beside that of the engine, but for TLS.

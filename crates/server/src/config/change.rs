@@ -4,9 +4,10 @@
 //! Invariant: the rules after some changes equal those of a file with the same options. A change
 //! with a mistake changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::rules::{Namespace, Rules};
+use proxy::ProxyMethod;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -16,6 +17,7 @@ use super::contradictions::unsafe_personal_channel;
 use super::engine::Engine;
 use super::namespaces::resolve_channels;
 use super::options::Options;
+use super::proxies::{BackendKey, Proxies};
 use super::rates::resolve_rates;
 use super::raw_config::RawConfig;
 use super::schema::Section as _;
@@ -29,6 +31,8 @@ pub struct Changeable {
     written_limits: Value,
     changes: Changed,
     bounds: Bounds,
+    /// Backends that the file names.
+    backends: BTreeSet<BackendKey>,
 }
 
 /// All changes since the start.
@@ -104,7 +108,13 @@ impl Changeable {
     pub(super) fn new(tree: &Value, bounds: Bounds) -> Changeable {
         let part = |name: &str| tree.get(name).cloned().unwrap_or_else(|| json!({}));
         let (written, written_limits) = (part("channel"), part("limits"));
-        Changeable { written, written_limits, changes: Changed::default(), bounds }
+        let backends = BTreeSet::new();
+        Changeable { written, written_limits, changes: Changed::default(), bounds, backends }
+    }
+
+    /// Sets the backends that changes may name.
+    pub(super) fn with_backends(self, proxies: &Proxies) -> Changeable {
+        Changeable { backends: proxies.backends.keys().cloned().collect(), ..self }
     }
 
     /// Why no option can be changed; `None` if options can be changed.
@@ -205,6 +215,7 @@ impl Changeable {
         }
         for namespace in channels.namespaces.values().chain([&channels.without_namespace]) {
             self.bounds.check(namespace)?;
+            self.check_backends(namespace)?;
         }
         if let Some(text) = unsafe_personal_channel(&rules.client, &channels) {
             return Err(format!("allow_user_limited_channels {text}"));
@@ -214,6 +225,25 @@ impl Changeable {
             channels.namespaces.entry(name.clone()).or_insert_with(|| namespace.clone());
         }
         Ok(Rules { channels, rates, ..rules.clone() })
+    }
+
+    /// Backends are connected to at start.
+    fn check_backends(&self, namespace: &Namespace) -> Result<(), String> {
+        for (method, name) in [
+            (ProxyMethod::Subscribe, &namespace.subscribe_proxy),
+            (ProxyMethod::Publish, &namespace.publish_proxy),
+            (ProxyMethod::SubRefresh, &namespace.sub_refresh_proxy),
+        ] {
+            let Some(name) = name else { continue };
+            if !self.backends.contains(&BackendKey::new(method, name)) {
+                let option = method.name();
+                return Err(format!(
+                    "{option}_proxy_enabled needs a proxy that the file uses or names in proxies: change the file \
+                     and restart the nodes"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -341,6 +371,19 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert_eq!(changeable.changes().len(), 2);
+    }
+
+    #[test]
+    fn only_backends_of_the_file_can_be_asked() {
+        let written = json!({"channel": {"without_namespace": {}}});
+        let name = "orders".to_owned();
+        let change = br#"{"namespace":"","options":{"publish_proxy_enabled":true,"publish_proxy_name":"orders"}}"#;
+        let mut changeable = Changeable::new(&written, Bounds::None);
+        let error = changeable.change(change, &Rules::default()).unwrap_err();
+        assert!(error.contains("publish_proxy_enabled"), "{error}");
+        changeable.backends.insert(BackendKey::Named(name));
+        let rules = changeable.change(change, &Rules::default()).unwrap();
+        assert_eq!(rules.channels.without_namespace.publish_proxy.as_deref(), Some("orders"));
     }
 
     #[test]

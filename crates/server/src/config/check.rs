@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Unknown;
-use super::absent::{AbsentKey, AbsentList, AbsentRole, AbsentSection};
+use super::absent::{AbsentKey, AbsentRole, AbsentSection};
 use super::coerce::{coerce, shown};
 use super::feature::Feature;
 use super::kind::Kind;
@@ -28,7 +28,7 @@ pub(super) fn check_keys(raw: &mut RawConfig, unknown: Unknown) {
             Some(Value::String(text)) => text == wanted,
             _ => false,
         };
-        if section.is_none_or(|section| section.when.iter().all(holds)) {
+        if section.when.iter().all(holds) {
             raw.mistake(path, feature.refusal());
         }
     }
@@ -38,7 +38,7 @@ struct Walk<'f> {
     raw: &'f mut RawConfig,
     unknown: Unknown,
     /// Unsupported features that were switched on: key, section and feature.
-    switched_on: Vec<(String, Option<&'static AbsentSection>, Feature)>,
+    switched_on: Vec<(String, &'static AbsentSection, Feature)>,
 }
 
 impl Walk<'_> {
@@ -59,7 +59,6 @@ impl Walk<'_> {
             None => self.unknown(path),
             Some(Entry::Key(key)) => return self.key(path, key, &value),
             Some(Entry::Absent(section, key)) => self.absent(path, section, key, &value),
-            Some(Entry::AbsentList(list)) => self.absent_list(list, &value),
             Some(Entry::List(list)) => return self.list(path, list, value),
             Some(Entry::Section) => match value {
                 Value::Object(members) => return Some(Value::Object(self.section(path, members))),
@@ -135,28 +134,12 @@ impl Walk<'_> {
             }
             AbsentRole::Switch(feature) => match is_off(value, key.default) {
                 Some(true) => {}
-                Some(false) => self.switched_on.push((path.to_owned(), Some(section), feature)),
+                Some(false) => self.switched_on.push((path.to_owned(), section, feature)),
                 None => {
                     let text = format!("expected true or false, not {}", shown(value));
                     self.raw.mistake(path, text);
                 }
             },
-        }
-    }
-
-    fn absent_list(&mut self, list: &AbsentList, value: &Value) {
-        let Some(groups) = value.as_array() else {
-            if !is_default(value, "") {
-                self.raw.mistake(list.path, "expected a list of items with a name each");
-            }
-            return;
-        };
-        let Some((option, feature)) = list.switch else { return };
-        for (index, group) in groups.iter().enumerate() {
-            let switch = group.get(option).unwrap_or(&Value::Null);
-            if is_off(switch, "false") == Some(false) {
-                self.switched_on.push((format!("{}[{index}].{option}", list.path), None, feature));
-            }
         }
     }
 

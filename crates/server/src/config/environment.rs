@@ -112,12 +112,7 @@ fn setting(raw: &RawConfig, rest: &str) -> Result<Option<String>, String> {
 fn option_of_group(raw: &RawConfig, list: &str, rest: &str) -> Option<Result<String, String>> {
     let groups = groups_of(raw, list, rest);
     let options = groups.iter().filter_map(|(index, name, option)| {
-        let path = match entry(list) {
-            Some(Entry::List(_)) => {
-                paths_in_item(list).find(|path| variable(path) == *option)?.to_owned()
-            }
-            _ => option.to_lowercase(),
-        };
+        let path = paths_in_item(list).find(|path| variable(path) == *option)?;
         Some((name.len(), *index, path))
     });
     let options: Vec<_> = options.collect();

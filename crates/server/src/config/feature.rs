@@ -12,8 +12,6 @@ pub(super) enum Feature {
     BrokerBesideEngine,
     /// `http_server.tls.client_ca_pem`.
     ClientCertificates,
-    /// `client.proxy.connect`.
-    ConnectProxy,
     /// `controller`.
     Controller,
     /// `allowed_delta_types`.
@@ -42,24 +40,14 @@ pub(super) enum Feature {
     OpenTelemetry,
     /// `debug`.
     Profiling,
-    /// `publish_proxy_enabled`.
-    PublishProxy,
     /// `engine.redis.replica_client`.
     RedisReplicas,
     /// `engine.redis.force_resp2`.
     RedisResp2,
-    /// `client.proxy.refresh`.
-    RefreshProxy,
-    /// `rpc`.
-    Rpc,
     /// `engine.redis.sentinel_tls`.
     SentinelTls,
-    /// `subscribe_proxy_enabled`.
-    SubscribeProxy,
     /// `subscribe_stream_proxy_enabled`.
     SubscribeStreamProxy,
-    /// `sub_refresh_proxy_enabled`.
-    SubRefreshProxy,
     /// `swagger`.
     Swagger,
     /// `allow_tags_filter`.
@@ -68,7 +56,7 @@ pub(super) enum Feature {
     TlsByPort,
     /// `uni_websocket`, `uni_sse`, `uni_http_stream` and `uni_grpc`.
     UnidirectionalTransports,
-    /// `insecure_skip_verify` towards Redis and NATS.
+    /// `insecure_skip_verify` towards Redis, NATS and backends.
     UnverifiedTls,
     /// `webtransport`.
     WebTransport,
@@ -89,7 +77,6 @@ impl Feature {
                 "engine.type = \"redis\" carries publications and presence",
             ),
             F::ClientCertificates => ("client certificates", "verify them in a proxy"),
-            F::ConnectProxy => ("the connect proxy", "issue connection tokens (client.token)"),
             F::Controller => ("a controller of its own", "the engine connects the nodes"),
             F::Delta => ("delta compression", "use websocket.compression"),
             F::Graphite => ("export to Graphite", "scrape /metrics (prometheus.enabled)"),
@@ -108,17 +95,10 @@ impl Feature {
             F::NatsWildcards => ("subscribing by wildcard", "subscribe to single channels"),
             F::OpenTelemetry => ("tracing by OpenTelemetry", "use logs and metrics"),
             F::Profiling => ("profiling by HTTP", "use a profiler of the operating system"),
-            F::PublishProxy => ("the publish proxy", "publish from the backend (http_api)"),
             F::RedisReplicas => ("reading from replicas of Redis", "reads go to the master"),
             F::RedisResp2 => ("RESP2 for Redis", "use Redis 6 or later, which supports RESP3"),
-            F::RefreshProxy => ("the refresh proxy", "let clients refresh their tokens"),
-            F::Rpc => ("calling a backend through RPC", "let clients call the backend by HTTP"),
             F::SentinelTls => ("TLS for Sentinels", "connect to them through a private network"),
-            F::SubscribeProxy => ("the subscribe proxy", "issue subscription tokens"),
             F::SubscribeStreamProxy => ("the subscribe stream proxy", "publish by http_api"),
-            F::SubRefreshProxy => {
-                ("the subscription refresh proxy", "let clients refresh their tokens")
-            }
             F::Swagger => ("the Swagger page", "the description is served at /api/openapi.json"),
             F::TagsFilter => ("filtering by tags", "use a channel for each kind of data"),
             F::TlsByPort => (

@@ -1,6 +1,7 @@
 //! Resolves the options of channels and namespaces into the rules of the engine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use engine::channel::SYSTEM;
 use engine::rules::{
@@ -11,6 +12,7 @@ use engine::rules::{
 use super::coerce::shown;
 use super::mistakes::KeyedMistakes;
 use super::options::channel::{ChannelSection, NamedNamespaceSection, NamespaceSection};
+use super::schema::Setting;
 use crate::expression::compile;
 
 pub(super) fn resolve_channels(
@@ -72,9 +74,12 @@ fn resolve_namespace(
     });
     let namespace = Namespace {
         is_system: false,
-        subscribe_proxy: None,
-        publish_proxy: None,
-        sub_refresh_proxy: None,
+        subscribe_proxy: name_if(&options.subscribe_proxy_enabled, &options.subscribe_proxy_name),
+        publish_proxy: name_if(&options.publish_proxy_enabled, &options.publish_proxy_name),
+        sub_refresh_proxy: name_if(
+            &options.sub_refresh_proxy_enabled,
+            &options.sub_refresh_proxy_name,
+        ),
         presence: *options.presence,
         join_leave: *options.join_leave,
         force_push_join_leave: *options.force_push_join_leave,
@@ -126,6 +131,11 @@ fn resolve_namespace(
     };
     check_namespace(&namespace, options, mistakes);
     namespace
+}
+
+/// The name of a proxy that is switched on.
+pub(super) fn name_if(enabled: &Setting<bool>, name: &Setting<String>) -> Option<Arc<str>> {
+    enabled.then(|| Arc::from(name.as_str()))
 }
 
 /// Checks that options of a namespace which need each other are set together.

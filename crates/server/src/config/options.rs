@@ -12,6 +12,7 @@ pub(super) mod grpc;
 pub(super) mod http;
 pub(super) mod nats_consumers;
 pub(super) mod postgresql_consumers;
+pub(super) mod proxy;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use client::ClientSection;
 use engine::{BrokerSection, EngineSection, PresenceManagerSection};
 use grpc::GrpcApiSection;
 use http::{ApiSection, HealthSection, HttpServerSection, PrometheusSection, WebSocketSection};
+use proxy::{NamedProxySection, RpcSection};
 
 use super::kind::{UpTo, one_of};
 use super::schema::section;
@@ -48,6 +50,8 @@ section! {
         presence_manager: PresenceManagerSection;
         node: NodeSection;
         lifecycle: LifecycleSection;
+        rpc: RpcSection;
+        proxies: Vec<NamedProxySection>;
     }
 }
 

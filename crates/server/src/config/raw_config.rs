@@ -95,7 +95,7 @@ impl RawConfig {
     /// Sets an option to the text of a variable or a flag.
     pub(super) fn set(&mut self, path: &str, place: Place, text: &str) {
         let value = match entry(path) {
-            Some(Entry::List(_) | Entry::AbsentList(_)) => match groups(text) {
+            Some(Entry::List(_)) => match groups(text) {
                 Ok(list) => KeyForms::default().canonical_list(path, list),
                 Err(error) => {
                     self.set.insert(path.to_owned(), place);
@@ -142,13 +142,11 @@ impl KeyForms {
         for (name, value) in members {
             let at = |name: &str| join(path, name);
             let lower = name.to_ascii_lowercase();
-            let is_known = |name: &str| entry(&at(name)).is_some() || is_of_absent_list(path, name);
+            let is_known = |name: &str| entry(&at(name)).is_some();
             let name = if !is_known(&name) && is_known(&lower) { lower } else { name };
             let value = match (entry(&at(&name)), value) {
                 (Some(Entry::Section), value) => self.canonical(&at(&name), value),
-                (Some(Entry::List(_) | Entry::AbsentList(_)), value) => {
-                    self.canonical_list(&at(&name), value)
-                }
+                (Some(Entry::List(_)), value) => self.canonical_list(&at(&name), value),
                 (_, value) => value,
             };
             // An unknown name with dots is not changed, so that it is reported as written.
@@ -193,13 +191,6 @@ impl KeyForms {
             }
         }
     }
-}
-
-/// Whether a name is an option of an item of a list that has no effect here.
-fn is_of_absent_list(path: &str, name: &str) -> bool {
-    let Some((list, _)) = path.rsplit_once('[') else { return false };
-    let Some(Entry::AbsentList(list)) = entry(list) else { return false };
-    name == "name" || list.switch.is_some_and(|(option, _)| option == name)
 }
 
 /// Parses a list of items that is written as one text: JSON, or names separated by commas and white

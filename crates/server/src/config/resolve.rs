@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::rules::{ChannelRules, ClientRules, PersonalChannel, RpcRules, Rules};
+use engine::rules::{ChannelRules, ClientRules, PersonalChannel, Rules};
 use wire::limits::INFLATED_SIZE_FACTOR;
 use wire::websocket::decoder::DecoderLimits;
 
@@ -27,6 +27,7 @@ use super::options::http::{ApiSection, HttpServerSection, WebSocketSection};
 use super::options::{LogSection, ShutdownSection};
 use super::paths::check_paths;
 use super::pem::read_pem;
+use super::proxies::{resolve_proxies, resolve_rpc};
 use super::rates::resolve_rates;
 use super::raw_config::RawConfig;
 use super::schema::{Section as _, Setting};
@@ -73,7 +74,10 @@ pub(super) fn resolve(
         api.key.clone_from(&development.api_key);
         api.keys.push(ApiKey::unlimited(DEFAULT_NAME, &development.api_key));
     }
-    let client = resolve_client(&options, &channels, &mut mistakes);
+    let proxies = resolve_proxies(&options, &mut mistakes);
+    let mut client = resolve_client(&options, &channels, &mut mistakes);
+    client.emulated_headers = proxies.emulated_headers();
+    let rpc = resolve_rpc(&options.rpc, &mut mistakes);
     let rates = resolve_rates(&options.limits, client.channel_limit, &mut mistakes);
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let shutdown = resolve_shutdown(&options.shutdown, &mut mistakes);
@@ -82,8 +86,9 @@ pub(super) fn resolve(
     let http = resolve_http(&options, &mut mistakes);
     let grpc_api = grpc_api::resolve(&options.grpc_api, &api, &http, &mut mistakes);
     let config = Config {
-        rules: Arc::new(Rules { channels, client, rates, rpc: RpcRules::default(), version }),
-        changeable: Changeable::new(&raw.tree, Bounds::of(&engine)),
+        rules: Arc::new(Rules { channels, client, rates, rpc, version }),
+        changeable: Changeable::new(&raw.tree, Bounds::of(&engine)).with_backends(&proxies),
+        proxies,
         engine,
         presence,
         http,
@@ -263,8 +268,8 @@ fn resolve_client(
             0 => by_default.concurrency,
             count => count,
         },
-        connect_proxy: false,
-        refresh_proxy: false,
+        connect_proxy: *client.proxy.connect.enabled,
+        refresh_proxy: *client.proxy.refresh.enabled,
         emulated_headers: Vec::new(),
         queue_max_size: match client.queue_max_size.count() {
             0 => by_default.queue_max_size,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
-use super::absent::{ABSENT_LISTS, AbsentRole};
+use super::absent::AbsentRole;
 use super::feature::Feature;
 use super::options::Options;
 use super::schema::{FieldKind, Key, ListSchema, Schema, Section as _, join};
@@ -213,11 +213,6 @@ fn absent_features() -> BTreeMap<Feature, Vec<String>> {
         }
         if let AbsentRole::Switch(feature) = key.role {
             features.entry(feature).or_default().push(path);
-        }
-    }
-    for list in ABSENT_LISTS {
-        if let Some((option, feature)) = list.switch {
-            features.entry(feature).or_default().push(format!("{}[].{option}", list.path));
         }
     }
     features.entry(Feature::BrokerBesideEngine).or_default().push("broker.type".to_owned());

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::absent::{ABSENT, ABSENT_LISTS, AbsentKey, AbsentList, AbsentSection};
+use super::absent::{ABSENT, AbsentKey, AbsentSection};
 use super::kind::Kind;
 use super::options::Options;
 use super::schema::{FieldKind, Key, ListSchema, Schema, Section, join};
@@ -23,8 +23,6 @@ pub(super) enum Entry {
     List(&'static ListSchema),
     /// A key of the compatible server that has no effect here.
     Absent(&'static AbsentSection, &'static AbsentKey),
-    /// A list of the compatible server that has no effect here.
-    AbsentList(&'static AbsentList),
     /// A section with keys below it.
     Section,
 }
@@ -44,9 +42,6 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     declared("", Options::SCHEMA, &mut |path, entry| table.add(path, entry));
     for (path, section, key) in absent_keys() {
         table.add(path, Entry::Absent(section, key));
-    }
-    for list in ABSENT_LISTS {
-        table.add(list.path.to_owned(), Entry::AbsentList(list));
     }
     #[cfg(test)]
     declared("", super::tests::declarations::SCHEMA, &mut |path, entry| table.add(path, entry));
@@ -121,7 +116,7 @@ pub fn absent_flag(path: &str) -> Option<TakesValue> {
         Entry::Absent(_, key) if matches!(key.default, "true" | "false") => {
             Some(TakesValue::Optionally)
         }
-        Entry::Absent(..) | Entry::AbsentList(_) | Entry::List(_) => Some(TakesValue::Always),
+        Entry::Absent(..) | Entry::List(_) => Some(TakesValue::Always),
         Entry::Key(_) | Entry::Section => None,
     }
 }
@@ -170,9 +165,10 @@ pub(super) fn paths_in_item(list: &str) -> impl Iterator<Item = &'static str> {
 
 /// The paths of all lists of sections that are in no list.
 pub(super) fn lists() -> impl Iterator<Item = &'static str> {
-    let lists = TABLE.entries.iter().filter(|(path, entry)| {
-        matches!(entry, Entry::List(_) | Entry::AbsentList(_)) && !path.contains('[')
-    });
+    let lists = TABLE
+        .entries
+        .iter()
+        .filter(|(path, entry)| matches!(entry, Entry::List(_)) && !path.contains('['));
     lists.map(|(path, _)| &**path)
 }
 
@@ -186,9 +182,11 @@ pub(super) fn flat(name: &str) -> Option<&'static str> {
     });
     let rank = |path: &str| match entry(path) {
         // Names without their section, such as port, are those of HTTP.
-        _ if path.starts_with("grpc_api.") => 2,
-        Some(Entry::Key(_) | Entry::List(_)) => 0,
-        _ => 1,
+        _ if path.starts_with("grpc_api.") => 3,
+        // Older than the options of RPC with the same names are those of channels.
+        Some(Entry::Key(_) | Entry::List(_)) if !path.starts_with("rpc.") => 0,
+        Some(Entry::Key(_) | Entry::List(_)) => 1,
+        _ => 2,
     };
     let nearest = fits.min_by_key(|(variable, path)| (rank(path), variable.len(), path.as_str()));
     nearest.map(|(_, path)| &**path)

@@ -13,6 +13,7 @@ pub(super) mod declarations;
 mod environment;
 mod forms;
 mod grpc_api;
+mod proxies;
 mod warnings;
 
 fn file(ending: &str, text: &str) -> tempfile::TempPath {
@@ -207,7 +208,7 @@ const SWITCHED_OFF: &str = r#"{
         "name": "chat",
         "map": {"mode": "ephemeral", "key_ttl": "60s"},
         "shared_poll": {"refresh_interval": "1s"},
-        "subscribe_proxy_name": "backend"
+        "subscribe_stream_proxy_name": "backend"
     }]}
 }"#;
 
@@ -235,11 +236,12 @@ fn details_of_an_unsupported_feature_have_no_effect_while_it_is_off() {
     let source = Source { file, ..Source::default() };
     let mistakes = load(&source).unwrap_err();
     expect![[r#"
-        6 mistakes in the configuration:
+        7 mistakes in the configuration:
           admin.enabled (line 5): the admin page is not supported yet; switch it off (use the server API and the metrics)
-          channel.without_namespace.subscribe_proxy_enabled (line 11): the subscribe proxy is not supported yet; switch it off (issue subscription tokens)
-          client.proxy.connect.enabled (line 4): the connect proxy is not supported yet; switch it off (issue connection tokens (client.token))
-          rpc.without_namespace.proxy_enabled (line 10): calling a backend through RPC is not supported yet; switch it off (let clients call the backend by HTTP)
+          proxies[0].endpoint (line 9): must be grpc://host:port
+          client.proxy.connect.endpoint (line 4): must be grpc://host:port
+          channel.proxy.subscribe.endpoint: is needed, such as "http://localhost:3000/connect" or "grpc://localhost:3000"
+          rpc.proxy.endpoint: is needed, such as "http://localhost:3000/connect" or "grpc://localhost:3000"
           broker.type (line 6): postgres: a broker of this type beside the engine is not supported yet; switch it off (engine.type = "redis" carries publications and presence)
           consumers[0].type (line 7): aws_sqs: consumers of this type are not supported yet; switch it off (publish through the server API)"#]].assert_eq(&mistakes.to_string());
 }

@@ -11,7 +11,7 @@ use axum::http::header::{
     SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     UPGRADE,
 };
-use axum::http::{HeaderValue, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::response::Response;
 use engine::PingStyle;
 use engine::limits::ID_BYTES_MAX;
@@ -30,6 +30,7 @@ use super::RequestOrigin;
 use super::stream::HttpStream;
 use crate::admission::Admission;
 use crate::admission::unauthenticated::Unauthenticated;
+use crate::backends::Backends;
 use crate::client_address::ClientAddress;
 use crate::clock::ServerClock;
 use crate::cluster::node::Node;
@@ -49,6 +50,7 @@ pub(crate) struct Sockets {
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) allows_deflate: bool,
     pub(crate) user_header: Option<String>,
+    pub(crate) backends: Arc<Backends>,
 }
 
 /// A request that passed all checks.
@@ -56,6 +58,7 @@ struct Admitted {
     unauthenticated: Unauthenticated,
     accepted: Accepted,
     user: Option<Box<str>>,
+    headers: Option<Arc<HeaderMap>>,
 }
 
 /// Status and text of a refusal.
@@ -132,7 +135,8 @@ impl Sockets {
             let text = "too many connections; try again later";
             (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
         })?;
-        Ok(Admitted { unauthenticated, accepted, user })
+        let headers = self.backends.kept_headers(request.headers());
+        Ok(Admitted { unauthenticated, accepted, user, headers })
     }
 
     fn check_origin(&self, request: &Request) -> Result<(), Reason> {
@@ -270,6 +274,7 @@ async fn move_to_worker(
         deflate: choice.deflate,
         ping_style: choice.ping_style,
         user: admitted.user,
+        headers: admitted.headers,
         unauthenticated: admitted.unauthenticated,
     };
     let worker = sockets.workers.iter().min_by_key(|worker| worker.load());

@@ -70,6 +70,7 @@ pub(super) fn routes(
             throttle: node.throttle.clone(),
             allows_deflate: config.websocket.compression,
             user_header: config.admission.user_id_http_header.clone(),
+            backends: node.backends.clone(),
         };
         outside = outside
             .merge(Router::new().route(path, any(listener::upgrade)).with_state(Arc::new(sockets)));
@@ -134,6 +135,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
                 &NodeReport {
                     uptime_seconds: node.uptime_seconds(),
                     consumers: node.consumers.snapshots(),
+                    backends: node.backends.stats(),
                 },
             );
             let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];

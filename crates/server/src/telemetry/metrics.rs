@@ -11,6 +11,8 @@ use brokers::{BrokerParts, Health};
 use consumers::ConsumerSnapshot;
 use engine::counters::{CommandKind, Counters};
 use engine::rates::Bucket;
+use proxy::stats::DURATION_BUCKETS;
+use proxy::{BackendStats, BreakerState, FailureKind};
 
 use super::process::Process;
 use super::{CloseCounts, HttpCounts};
@@ -36,9 +38,11 @@ pub enum MetricKind {
     Counter,
     /// A value that increases and decreases.
     Gauge,
+    /// Counts of values by size, and their sum.
+    Histogram,
 }
 
-use MetricKind::{Counter, Gauge};
+use MetricKind::{Counter, Gauge, Histogram};
 
 const fn metric(
     name: &'static str,
@@ -91,6 +95,14 @@ pub const METRICS: &[Metric] = &[
     metric("tidings_consumer_dead_letters_total", Counter, &["consumer"], "Rejected messages that were stored as dead letters."),
     metric("tidings_consumer_failures_total", Counter, &["consumer"], "Times that the consumer lost its source, or could not start."),
     metric("tidings_consumer_lag", Gauge, &["consumer"], "Messages in the source that this node has to handle and has not handled; for postgresql_cdc bytes of the log of the database."),
+    metric("tidings_proxy_calls_total", Counter, &["proxy", "outcome"], "Calls to backends: result, refusal (error or disconnect), or what failed: connect, tls, reset, timeout, status, throttled, content_type, malformed, too_large, breaker_open, overloaded, not_json."),
+    metric("tidings_proxy_shared_answers_total", Counter, &["proxy", "source"], "Questions answered without a call: joined to the same question under way, by a cached answer, or by a stale one while the breaker was open."),
+    metric("tidings_proxy_duration_seconds", Histogram, &["proxy"], "Durations of attempts to call a backend."),
+    metric("tidings_proxy_retries_total", Counter, &["proxy"], "Second and third attempts."),
+    metric("tidings_proxy_in_flight", Gauge, &["proxy"], "Calls to a backend now."),
+    metric("tidings_proxy_waiting", Gauge, &["proxy"], "Calls that wait for a place among max_concurrency."),
+    metric("tidings_proxy_breaker_state", Gauge, &["proxy", "state"], "1 for the state of the circuit breaker: closed, open or half_open."),
+    metric("tidings_proxy_breaker_opened_total", Counter, &["proxy"], "Times that the circuit breaker has opened."),
     metric("process_cpu_seconds_total", Counter, &[], "Processor time of the process, user and system."),
     metric("process_open_fds", Gauge, &[], "Open file descriptors."),
     metric("process_max_fds", Gauge, &[], "File descriptors that may be open."),
@@ -152,6 +164,8 @@ pub struct NodeReport {
     pub uptime_seconds: u64,
     /// Consumers by name.
     pub consumers: Vec<(Arc<str>, ConsumerSnapshot)>,
+    /// Backends by name.
+    pub backends: Vec<BackendStats>,
 }
 
 /// Renders all metrics in the Prometheus text format.
@@ -196,6 +210,7 @@ pub fn render(
         page.labelled("tidings_api_key_calls_total", &[&key, method], count);
     }
     page.consumers(&node.consumers);
+    page.backends(&node.backends);
     page.process(&Process::read());
     page.text
 }
@@ -225,6 +240,7 @@ impl MetricKind {
         match self {
             Counter => "counter",
             Gauge => "gauge",
+            Histogram => "histogram",
         }
     }
 }
@@ -279,6 +295,68 @@ impl Page {
         }
     }
 
+    /// Calls to backends.
+    fn backends(&mut self, all: &[BackendStats]) {
+        for backend in all {
+            let calls = &backend.calls;
+            self.labelled("tidings_proxy_calls_total", &[&backend.name, "result"], calls.results);
+            self.labelled("tidings_proxy_calls_total", &[&backend.name, "refusal"], calls.refusals);
+            for kind in FailureKind::ALL {
+                let count = calls.failures_of(kind);
+                self.labelled("tidings_proxy_calls_total", &[&backend.name, kind.name()], count);
+            }
+        }
+        for backend in all {
+            let calls = &backend.calls;
+            for (source, count) in
+                [("joined", calls.joined), ("cached", calls.cached), ("stale", calls.stale)]
+            {
+                let labels = [&*backend.name, source];
+                self.labelled("tidings_proxy_shared_answers_total", &labels, count);
+            }
+        }
+        self.histograms(all);
+        for backend in all {
+            let retries = backend.calls.retries;
+            self.labelled("tidings_proxy_retries_total", &[&backend.name], retries);
+        }
+        for backend in all {
+            self.labelled("tidings_proxy_in_flight", &[&backend.name], backend.in_flight);
+        }
+        for backend in all {
+            self.labelled("tidings_proxy_waiting", &[&backend.name], backend.waiting);
+        }
+        for backend in all {
+            let states = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
+            for state in states {
+                let is_state = u64::from(backend.breaker == state);
+                let labels = [&*backend.name, state.name()];
+                self.labelled("tidings_proxy_breaker_state", &labels, is_state);
+            }
+        }
+        for backend in all {
+            self.labelled("tidings_proxy_breaker_opened_total", &[&backend.name], backend.opened);
+        }
+    }
+
+    /// Durations of calls to backends.
+    fn histograms(&mut self, all: &[BackendStats]) {
+        const NAME: &str = "tidings_proxy_duration_seconds";
+        for backend in all {
+            self.header(NAME);
+            let (name, mut count) = (&backend.name, 0);
+            let bounds = DURATION_BUCKETS.iter().map(ToString::to_string);
+            for (bound, calls) in bounds.chain(["+Inf".to_owned()]).zip(backend.calls.durations) {
+                count += calls;
+                let _ =
+                    writeln!(self.text, "{NAME}_bucket{{proxy=\"{name}\",le=\"{bound}\"}} {count}");
+            }
+            let seconds = backend.calls.seconds;
+            let _ = writeln!(self.text, "{NAME}_sum{{proxy=\"{name}\"}} {seconds}");
+            let _ = writeln!(self.text, "{NAME}_count{{proxy=\"{name}\"}} {count}");
+        }
+    }
+
     /// Writes the metrics of the process.
     fn process(&mut self, process: &Process) {
         self.known("process_cpu_seconds_total", process.cpu_seconds);
@@ -300,7 +378,8 @@ impl Page {
         self.labelled(name, &[], value);
     }
 
-    fn labelled(&mut self, name: &str, values: &[&str], value: impl Display) {
+    /// Writes help and type of a metric before its first value.
+    fn header(&mut self, name: &str) -> &'static Metric {
         let metric = METRICS
             .iter()
             .find(|metric| metric.name == name)
@@ -310,6 +389,11 @@ impl Page {
             let kind = metric.kind.name();
             let _ = writeln!(self.text, "# HELP {name} {}\n# TYPE {name} {kind}", metric.help);
         }
+        metric
+    }
+
+    fn labelled(&mut self, name: &str, values: &[&str], value: impl Display) {
+        let metric = self.header(name);
         assert_eq!(metric.labels.len(), values.len(), "{name} has other labels");
         let labels: Vec<String> = metric
             .labels
@@ -343,6 +427,14 @@ mod tests {
         totals.add(WorkerReport { closes, ..WorkerReport::default() });
         let clock = std::sync::Arc::new(crate::clock::ServerClock::start());
         let broker = brokers::MemoryBroker::new(clock, "e".to_owned());
+        let backend = BackendStats {
+            name: "rpc.proxy".to_owned(),
+            breaker: BreakerState::Open,
+            opened: 1,
+            in_flight: 0,
+            waiting: 0,
+            calls: proxy::stats::CallCounts::default(),
+        };
         let page = render(
             &totals,
             &http,
@@ -351,6 +443,7 @@ mod tests {
             &NodeReport {
                 uptime_seconds: 1,
                 consumers: vec![("orders".into(), ConsumerSnapshot::default())],
+                backends: vec![backend],
             },
         );
         let seen: Vec<&str> = page

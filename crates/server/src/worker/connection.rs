@@ -3,6 +3,9 @@
 //!
 //! Invariant: after our close frame nothing is written, and after the peer's nothing is handled.
 
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
 use engine::encoding::Encoding;
 use engine::{Opening, PingStyle, SessionKey};
 use rustls::ServerConnection;
@@ -29,6 +32,8 @@ pub struct Arrival {
     pub ping_style: PingStyle,
     /// User id from a reverse proxy (`client.user_id_http_header`).
     pub user: Option<Box<str>>,
+    /// Headers of the handshake that backends get.
+    pub headers: Option<Arc<HeaderMap>>,
     /// Slot among unauthenticated connections, and the client's address.
     pub unauthenticated: Unauthenticated,
 }
@@ -51,6 +56,8 @@ pub(super) struct Connection {
     /// The kernel has reported the end of the peer's stream.
     pub(super) is_ending: bool,
     pub(super) standing: ConnectionStanding,
+    /// Headers of the handshake that backends get.
+    pub(super) headers: Option<Arc<HeaderMap>>,
 }
 
 /// When a connection will be read again.
@@ -127,6 +134,7 @@ impl Arrival {
             reading: ReadTurn::Ready,
             is_ending: false,
             standing: ConnectionStanding::Unauthenticated(Box::new(self.unauthenticated)),
+            headers: self.headers,
         };
         (connection, self.early)
     }

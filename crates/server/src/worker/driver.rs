@@ -202,6 +202,9 @@ impl Driver {
                     engine.handle_broker_event(now, event);
                 });
             }
+            Input::BackendAnswer(place, outcome) => {
+                self.handle_backend_result(now, place, *outcome);
+            }
             Input::Verdict(place, judgement) => self.handle_judgement(now, place, judgement),
             // The receiver may have timed out.
             Input::Report(answer) => drop(answer.send(self.report())),
@@ -435,7 +438,7 @@ impl Driver {
     fn call(&mut self, place: CallPlace, what: SessionCall) {
         match what {
             SessionCall::Verify { kind, token } => self.verify(TokenCheck { place, kind, token }),
-            what => self.call_backend(place, &what),
+            what => self.call_backend(place, what),
         }
     }
 

@@ -7,10 +7,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::SessionKey;
 use engine::broker::BrokerEvent;
 use engine::revocation::Revocation;
 use engine::rules::Rules;
+use engine::{CallOutcome, SessionKey};
 use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
@@ -32,6 +32,8 @@ pub enum Input {
     Broker(BrokerEvent),
     /// Verdict on a token that was verified on another thread.
     Verdict(CallPlace, Judgement),
+    /// Result of a call to a backend.
+    BackendAnswer(CallPlace, Box<CallOutcome>),
     /// Request for totals.
     Report(oneshot::Sender<WorkerReport>),
     /// Request for channels with subscribers.

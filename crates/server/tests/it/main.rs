@@ -3,6 +3,7 @@
 //! Official clients and browsers are tested in `tests/e2e`; these tests send what they never send.
 
 mod api;
+mod backends;
 mod commands;
 mod configuration;
 mod ends;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use engine::rules::{DataFormat, RecoveryMode};
 
 use crate::config::kind::{UpTo, one_of};
+use crate::config::options::proxy::ChannelProxySection;
 use crate::config::schema::{ListItem, section};
 
 section! {
@@ -17,6 +18,7 @@ section! {
         user_separator: String = ",", "Separator between the users in that list.";
         publication_data_format: DataFormat = "", "Required format of payloads in namespaces that set none: \"\" (any payload that is not empty), json, json_object, or binary (any payload). Clients of the JSON protocol do not receive payloads that are not JSON.";
         history_meta_ttl: Duration = "720h", "Time for which offset and epoch of a channel are kept after its last publication.";
+        proxy: ChannelProxySection;
         without_namespace: NamespaceSection;
         namespaces: Vec<NamedNamespaceSection>;
     }
@@ -73,6 +75,12 @@ section! {
         allow_user_limited_channels: bool = false, "Allow channels that are limited to users by their names: name#user1,user2 admits these two users.";
         channel_regex: String = "", "Regular expression that the part of a channel name after the namespace must match. Empty allows any ASCII name.";
         publication_data_format: DataFormat = "", "Required format of payloads, as channel.publication_data_format. Empty means the value of that option.";
+        subscribe_proxy_enabled: bool = false, "Ask the backend whether a client without a subscription token may subscribe.";
+        subscribe_proxy_name: String = "default", "Name of the proxy to ask: one of proxies, or default for channel.proxy.subscribe.";
+        publish_proxy_enabled: bool = false, "Ask the backend whether a client may publish.";
+        publish_proxy_name: String = "default", "Name of the proxy to ask: one of proxies, or default for channel.proxy.publish.";
+        sub_refresh_proxy_enabled: bool = false, "Ask the backend whether subscriptions that expire continue.";
+        sub_refresh_proxy_name: String = "default", "Name of the proxy to ask: one of proxies, or default for channel.proxy.sub_refresh.";
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::kind::Secret;
+use crate::config::options::proxy::ClientProxySection;
 use crate::config::schema::section;
 
 section! {
@@ -33,6 +34,7 @@ section! {
         trusted_proxies: Vec<String> = [], "Proxies whose statements of a client's address are accepted (client.trusted_proxies_header, PROXY protocol): networks such as \"10.0.0.0/8\", addresses, or \"unix:\" for peers on a Unix socket. Limits per address then apply to the address of the client.";
         trusted_proxies_header: String = "X-Forwarded-For", "The only header in which trusted proxies send the address of the client, such as X-Forwarded-For, Forwarded or X-Real-IP. The proxy must write it itself on every request. All other headers are ignored.";
         user_id_http_header: String = "", "Header in which a reverse proxy sends the id of the user that it has authenticated. Empty ignores such headers.";
+        proxy: ClientProxySection;
         token: TokenSection;
         subscribe_to_user_personal_channel: PersonalChannelSection;
         subscription_token: SubscriptionTokenSection;

@@ -1,7 +1,7 @@
 //! Configurations of the compatible server: all of its keys, in all forms that it accepts.
 
 use super::*;
-use crate::config::absent::{ABSENT_LISTS, AbsentKey, AbsentRole, AbsentSection};
+use crate::config::absent::{AbsentKey, AbsentRole, AbsentSection};
 use crate::config::table;
 use crate::config::table::variable;
 
@@ -41,7 +41,9 @@ const HERE: &[&str] = &[
     "engine.redis.tls.server_ca_pem", "engine.redis.tls.server_name", "engine.redis.tls.cert_pem",
     "engine.redis.tls.key_pem", "broker.enabled", "broker.type", "broker.nats.url", "broker.nats.prefix",
     "broker.nats.dial_timeout", "broker.nats.tls.enabled", "broker.nats.tls.server_ca_pem",
-    "broker.nats.tls.cert_pem", "broker.nats.tls.key_pem", "node.name",
+    "broker.nats.tls.cert_pem", "broker.nats.tls.key_pem", "node.name", "client.proxy.connect.enabled",
+    "client.proxy.refresh.enabled", "rpc.without_namespace.proxy_enabled",
+    "rpc.without_namespace.proxy_name", "rpc.namespace_boundary", "rpc.ping.enabled", "rpc.ping.method",
 ];
 
 /// The same below `presence_manager`.
@@ -52,6 +54,26 @@ const PRESENCE_HERE: &[&str] = &[
     "redis.sentinel_password", "redis.prefix", "redis.connect_timeout", "redis.io_timeout",
     "redis.presence_ttl", "redis.tls.enabled", "redis.tls.server_ca_pem", "redis.tls.server_name",
     "redis.tls.cert_pem", "redis.tls.key_pem",
+];
+
+/// Proxies that are supported.
+const PROXIES: &[&str] = &[
+    "client.proxy.connect",
+    "client.proxy.refresh",
+    "channel.proxy.subscribe",
+    "channel.proxy.publish",
+    "channel.proxy.sub_refresh",
+    "rpc.proxy",
+];
+
+/// The same below each of these.
+#[rustfmt::skip]
+const PROXIES_HERE: &[&str] = &[
+    "endpoint", "timeout", "http_headers", "grpc_metadata", "emulated_headers", "binary_encoding",
+    "include_connection_meta", "http.static_headers", "http.tls.enabled", "http.tls.server_ca_pem",
+    "http.tls.server_name", "http.tls.cert_pem", "http.tls.key_pem", "grpc.credentials_key",
+    "grpc.credentials_value", "grpc.compression", "grpc.static_metadata", "grpc.tls.enabled",
+    "grpc.tls.server_ca_pem", "grpc.tls.server_name", "grpc.tls.cert_pem", "grpc.tls.key_pem",
 ];
 
 /// The same below `client.token` and `client.subscription_token`.
@@ -72,6 +94,8 @@ const NAMESPACES_HERE: &[&str] = &[
     "allow_presence_for_client", "allow_presence_for_subscriber", "allow_presence_for_anonymous",
     "allow_history_for_client", "allow_history_for_subscriber", "allow_history_for_anonymous",
     "allow_user_limited_channels", "channel_regex", "publication_data_format",
+    "subscribe_proxy_enabled", "subscribe_proxy_name", "publish_proxy_enabled", "publish_proxy_name",
+    "sub_refresh_proxy_enabled", "sub_refresh_proxy_name",
 ];
 
 /// Keys with another default in the compatible server.
@@ -83,6 +107,13 @@ const OTHER_DEFAULTS: &[(&str, &str)] = &[
     ("presence_manager.redis.prefix", "centrifugo"),
     ("health.enabled", "false"),
     ("prometheus.enabled", "false"),
+    ("client.concurrency", "0"),
+    ("client.proxy.connect.timeout", "1s"),
+    ("client.proxy.refresh.timeout", "1s"),
+    ("channel.proxy.subscribe.timeout", "1s"),
+    ("channel.proxy.publish.timeout", "1s"),
+    ("channel.proxy.sub_refresh.timeout", "1s"),
+    ("rpc.proxy.timeout", "1s"),
 ];
 
 /// All keys of the compatible server with their defaults there.
@@ -94,6 +125,7 @@ fn theirs() -> Vec<(String, String)> {
     let here = here.chain(below("presence_manager", PRESENCE_HERE));
     let here = here.chain(below("client.token", TOKENS_HERE));
     let here = here.chain(below("client.subscription_token", TOKENS_HERE));
+    let here = here.chain(PROXIES.iter().flat_map(|proxy| below(proxy, PROXIES_HERE)));
     let here = here.chain(below("channel.without_namespace", NAMESPACES_HERE)).map(|path| {
         let ours = all_keys()
             .find(|(known, _)| *known == path)
@@ -106,10 +138,10 @@ fn theirs() -> Vec<(String, String)> {
     // Keys in this list have no variables without a name.
     let absent = absent_keys().filter(|(path, ..)| !path.starts_with("consumers[]"));
     let absent = absent.map(|(path, _, key)| (path, key.default.to_owned()));
-    let lists = ABSENT_LISTS.iter().map(|list| list.path.to_owned());
-    let lists = lists
-        .chain(["channel.namespaces".to_owned(), "consumers".to_owned()])
-        .map(|path| (path, String::new()));
+    let lists = ["channel.namespaces", "rpc.namespaces", "proxies", "consumers"].map(str::to_owned);
+    let transforms = |proxy: &&str| format!("{proxy}.http.status_to_code_transforms");
+    let lists =
+        lists.into_iter().chain(PROXIES.iter().map(transforms)).map(|path| (path, String::new()));
     here.chain(absent).chain(lists).collect()
 }
 
@@ -200,7 +232,7 @@ fn a_switch_inside_a_disabled_section_is_off() {
         r#"{"engine": {"redis": {"force_resp2": true, "tls": {"insecure_skip_verify": true}}}}"#,
         r#"{"broker": {"type": "redis", "nats": {"raw_mode": {"enabled": true}}}}"#,
         r#"{"admin": {"insecure": true, "password": "p"}, "consumers": [{"name": "xx", "type": "kafka"}]}"#,
-        r#"{"proxies": [{"name": "x", "endpoint": "http://x"}], "presence_manager": {"type": "redis"}}"#,
+        r#"{"proxies": [{"name": "xy", "endpoint": "http://x"}], "presence_manager": {"type": "redis"}}"#,
         r#"{"channel": {"namespaces": [{"name": "chat", "subscription_type": "stream", "delta_publish": true}]}}"#,
     ] {
         let (_, warnings) = load_text(".json", text).unwrap_or_else(|error| panic!("{error}"));

@@ -259,7 +259,7 @@ fn a_placeholder_that_was_not_replaced_is_a_mistake() {
         "client": {"token": {"jwks_public_endpoint": "https://x/{{tenant}}", "issuer_regex": "^https://(?P<tenant>a|b)$"}},
         "channel": {"without_namespace": {"channel_regex": "^a$"}},
         "http_api": {"key": "a$b{c}d0d9c8b7a6f5e$"},
-        "proxies": [{"name": "x", "http": {"static_headers": {"K": "${CENTRIFUGO_VAR_K}"}}}]
+        "proxies": [{"name": "xy", "endpoint": "http://x", "http": {"static_headers": {"K": "${CENTRIFUGO_VAR_K}"}}}]
     }"#;
     load_text(".json", &with(fine).to_string()).unwrap_or_else(|error| panic!("{error}"));
 }

@@ -4,27 +4,17 @@
 
 use engine::CallOutcome;
 use engine::SessionCall;
-use engine::call::CallRefusal;
 use engine::time::Now;
-use wire::protocol::{DisconnectCode, ErrorCode};
+use wire::protocol::DisconnectCode;
 
 use super::Driver;
 use crate::admission::call_place::CallPlace;
 
 impl Driver {
-    /// Asks the backend. No rules lead here as long as no proxies can be configured.
-    pub(super) fn call_backend(&mut self, place: CallPlace, what: &SessionCall) {
-        let refusal = CallRefusal::Error(ErrorCode::NotAvailable.into());
-        let result = match what {
-            SessionCall::Verify { .. } => return,
-            SessionCall::Connect(_) => CallOutcome::Connect(Err(refusal)),
-            SessionCall::Refresh(_) => CallOutcome::Refresh(Err(refusal)),
-            SessionCall::Subscribe(_) => CallOutcome::Subscribe(Err(refusal)),
-            SessionCall::Publish(_) => CallOutcome::Publish(Err(refusal)),
-            SessionCall::SubRefresh(_) => CallOutcome::SubRefresh(Err(refusal)),
-            SessionCall::Rpc(_) => CallOutcome::Rpc(Err(refusal)),
-        };
-        self.handle_backend_result(self.parts.clock.now(), place, result);
+    /// Asks the backend. The answer arrives as an input.
+    pub(super) fn call_backend(&mut self, place: CallPlace, call: SessionCall) {
+        let headers = self.connection(place.key).and_then(|connection| connection.headers.clone());
+        self.parts.backends.ask(place, call, headers, &self.inbox);
     }
 
     /// Handles the answer of a backend. A user who is revoked is refused, whatever it answers.
