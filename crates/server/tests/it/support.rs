@@ -71,6 +71,12 @@ impl Fixture {
         Fixture::run(Runtime::new().unwrap(), config(settings))
     }
 
+    /// Starts with a configuration of its own, on a free port.
+    pub(crate) fn of(text: &str) -> Fixture {
+        let config = configuration(text, &[("http_server.port", "0")]);
+        Fixture::run(Runtime::new().unwrap(), config)
+    }
+
     /// Starts with so many threads for HTTP.
     pub(crate) fn with_threads(threads: usize) -> Fixture {
         let mut runtime = Builder::new_multi_thread();
