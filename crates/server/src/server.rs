@@ -122,12 +122,9 @@ impl Server {
         let routes = routes(&config, &node, admission, &service, &keys);
         start_tasks(&mut tasks, &members);
         if config.demo {
-            let (seed, service) = (random.next_u64(), service.clone());
-            tasks.spawn("demo-ticker", move || demo::run_ticker(service.clone(), clock, seed));
+            start_ticker(&mut tasks, &service, clock, random.next_u64());
         }
-        for (task, certificate) in serving.certificates.clone() {
-            tasks.spawn(task, move || certificate.clone().follow_files());
-        }
+        follow_certificates(&mut tasks, &serving);
         serving.start(routes, &Welcome::of(&config));
         let consumers = Consumers::start(&mut tasks, &config.consumers, &node.consumers, &service);
         let shutdown = config.shutdown;
@@ -214,6 +211,17 @@ impl Server {
             );
         }
         info!("stopped");
+    }
+}
+
+fn start_ticker(tasks: &mut Supervisor, service: &Arc<Service>, clock: ServerClock, seed: u64) {
+    let service = service.clone();
+    tasks.spawn("demo-ticker", move || demo::run_ticker(service.clone(), clock, seed));
+}
+
+fn follow_certificates(tasks: &mut Supervisor, serving: &Serving) {
+    for (task, certificate) in serving.certificates.clone() {
+        tasks.spawn(task, move || certificate.clone().follow_files());
     }
 }
 
