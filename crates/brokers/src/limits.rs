@@ -164,8 +164,8 @@ pub const IN_FLIGHT_MAX: usize = 400_000;
 /// for it.
 pub const NAMES_PER_COMMAND: usize = 128;
 
-/// Maximum number of publications that one command makes. Redis needs 5 µs for each of a channel and
-/// up to 12 µs for each of different ones, so less than a millisecond, in which it does nothing
+/// Maximum number of publications that one command makes. Redis needs 5 µs for each of a channel,
+/// and up to 12 µs for each of different ones, so less than a millisecond, in which it does nothing
 /// else.
 pub const BATCH_MAX: usize = 64;
 

@@ -164,8 +164,8 @@ pub const SURVEY_LIFETIME_MAX: Duration = Duration::from_secs(5);
 /// (protocol §3.3).
 pub const API_CONCURRENCY: usize = 1_024;
 
-/// Consecutive publications of one batch that do not wait for each other's replies: what one command
-/// to Redis carries. Other requests run between two such groups.
+/// Consecutive publications of one batch that do not wait for each other's replies: what one
+/// command to Redis carries. Other requests run between two such groups.
 pub const API_PIPELINE: usize = 64;
 
 /// Commands of one request, as lines or in batches, and channels of one broadcast.

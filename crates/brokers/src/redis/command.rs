@@ -19,7 +19,7 @@ use super::link::ProbeScope;
 use super::open_request::OpenRequest;
 use super::page_progress::PageProgress;
 use super::payload;
-use super::publish_call::{PublishCall, PublishRun, epoch_name};
+use super::publish_call::{PublishRun, PublishScriptCall, epoch_name};
 use super::resp::encode;
 use super::scripts::Script;
 use super::settings::{RedisParts, RedisSettings};
@@ -431,7 +431,7 @@ impl<'p> CommandTarget<'p> {
             payload::publication(&command.publication, &mut payload);
             return self.publish_payload(&name, &payload, out);
         }
-        let mut call = PublishCall::new(self.opened, unused_epoch);
+        let mut call = PublishScriptCall::new(self.opened, unused_epoch);
         let run = PublishRun { partition: self.partition, first: command, length: 1 };
         call.begin_run(self.keys, &run);
         call.add(command);

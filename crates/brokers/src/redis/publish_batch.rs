@@ -10,7 +10,7 @@ use super::command_request::{CommandRequest, PublishCommand};
 use super::driver_messages::Opened;
 use super::keys::Keys;
 use super::open_request::OpenRequest;
-use super::publish_call::{PublishCall, PublishFailure, PublishRun, first_position, runs};
+use super::publish_call::{PublishFailure, PublishRun, PublishScriptCall, first_position, runs};
 use super::resp::Frame;
 use crate::Endpoint;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_MAX};
@@ -98,7 +98,7 @@ impl PublishBatch {
 
     /// Writes the command.
     pub(super) fn write(self, keys: &Keys, opened: &Opened, out: &mut Vec<u8>) -> SentBatch {
-        let mut call = PublishCall::new(opened, self.unused_epoch);
+        let mut call = PublishScriptCall::new(opened, self.unused_epoch);
         let mut publications = vec![self.first];
         publications.extend(self.others);
         let mut lengths = Vec::new();

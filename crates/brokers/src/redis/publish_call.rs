@@ -14,7 +14,7 @@ use super::scripts::Script;
 use crate::limits::PARTITIONS;
 
 /// A call of the script, run by run.
-pub(super) struct PublishCall {
+pub(super) struct PublishScriptCall {
     keys: Vec<u8>,
     arguments: Vec<u8>,
     key_count: usize,
@@ -38,10 +38,10 @@ pub(super) enum PublishFailure<'f> {
     Malformed,
 }
 
-impl PublishCall {
+impl PublishScriptCall {
     /// A call without runs. The epoch was never used; it is given to streams that begin.
-    pub(super) fn new(opened: &Opened, unused_epoch: u64) -> PublishCall {
-        let mut call = PublishCall {
+    pub(super) fn new(opened: &Opened, unused_epoch: u64) -> PublishScriptCall {
+        let mut call = PublishScriptCall {
             keys: Vec::new(),
             arguments: Vec::new(),
             key_count: 0,
