@@ -19,7 +19,8 @@ pub struct SessionCallId(u64);
 /// [`crate::worker::Worker::handle_call_result`], within a time that it bounds.
 #[derive(Debug)]
 pub enum SessionCall {
-    /// Verify this token. The result is [`CallOutcome::Connection`] or [`CallOutcome::Subscription`].
+    /// Verify this token. The result is [`CallOutcome::Connection`] or
+    /// [`CallOutcome::Subscription`].
     Verify {
         /// Kind of token.
         kind: TokenKind,

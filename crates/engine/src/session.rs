@@ -46,7 +46,7 @@ use crate::refusal::Refusal;
 use crate::revocation::Holder;
 use crate::session::join::Joining;
 use crate::session::timers::Timers;
-use crate::session::waiting::{Wait, Waiting};
+use crate::session::waiting::{SessionWaits, Wait};
 use crate::session_key::SessionKey;
 use crate::turn::{Effect, Outputs, Turn};
 
@@ -98,7 +98,7 @@ pub(crate) struct Session {
     /// Rate limits of the connection.
     pub(crate) buckets: ConnectionBuckets,
     proxy_user: Option<Box<str>>,
-    waiting: Option<Box<Waiting>>,
+    waiting: Option<Box<SessionWaits>>,
 }
 
 /// The phase of a session.
@@ -315,18 +315,18 @@ impl Session {
     }
 
     /// What the session waits for, if for anything.
-    pub(crate) fn waiting(&self) -> Option<&Waiting> {
+    pub(crate) fn waiting(&self) -> Option<&SessionWaits> {
         self.waiting.as_deref()
     }
 
     /// What the session waits for, if for anything. Commands continue by [`Session::resume`].
-    pub(crate) fn waiting_mut(&mut self) -> Option<&mut Waiting> {
+    pub(crate) fn waiting_mut(&mut self) -> Option<&mut SessionWaits> {
         self.waiting.as_deref_mut()
     }
 
     /// Makes all commands wait for replies of the broker.
     pub(crate) fn await_answers(&mut self) {
-        self.waiting.get_or_insert_default().await_answers(true);
+        self.waiting.get_or_insert_default().await_answers();
     }
 
     /// Queues an order of the server API until the connect reply is sent. Returns `false` if it can

@@ -25,7 +25,7 @@ use wire::protocol::ErrorCode;
 use crate::admission::call_place::CallPlace;
 use crate::config::{BackendKey, Proxies};
 use crate::limits::{BACKEND_CALL_BYTES_MAX, BACKEND_CALLS_MAX};
-use crate::worker::{Input, WorkerInbox};
+use crate::worker::inbox::{Input, WorkerInbox};
 use translate::{Asked, outcome, refused};
 
 /// The backends of the configuration.

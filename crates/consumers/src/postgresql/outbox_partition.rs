@@ -125,7 +125,10 @@ impl<H: Handler> OutboxPartition<H> {
         self.remove(connection, &pass).await?;
         connection.simple("commit").await?;
         let is_full = pass.rows >= self.shared.settings.select_limit;
-        self.note_lag(connection, is_full).await?;
+        match is_full {
+            true => self.count_lag(connection).await?,
+            false => self.set_lag(0),
+        }
         Ok(match pass.halt {
             Some(Halt::Stop) => Next::Stop,
             Some(Halt::Wait(delay)) => Next::After(delay),
@@ -247,27 +250,26 @@ impl<H: Handler> OutboxPartition<H> {
         Ok(())
     }
 
-    /// Counts the rows that wait, now and then while there are many.
-    async fn note_lag(
+    /// Counts the rows that wait, at most once in [`OUTBOX_LAG_INTERVAL`].
+    async fn count_lag(
         &mut self,
         connection: &mut PostgresConnection,
-        is_full: bool,
     ) -> Result<(), PostgresError> {
-        let mut lag = 0;
-        if is_full {
-            if self.lag_at.is_some_and(|at| at.elapsed() < OUTBOX_LAG_INTERVAL) {
-                return Ok(());
-            }
-            self.lag_at = Some(Instant::now());
-            let sql = format!(
-                "select count(*) from \
-                 (select 1 from {} where partition = $1 limit {OUTBOX_LAG_MAX}) r",
-                self.shared.settings.table
-            );
-            let rows = connection.rows(&sql, &[&self.partition.to_string()]).await?;
-            lag = rows.first().and_then(|row| row.text(0)?.parse().ok()).unwrap_or(0);
+        if self.lag_at.is_some_and(|at| at.elapsed() < OUTBOX_LAG_INTERVAL) {
+            return Ok(());
         }
-        self.delivery.counters().set_lag(self.shared.lag.set(self.partition, lag));
+        self.lag_at = Some(Instant::now());
+        let sql = format!(
+            "select count(*) from \
+             (select 1 from {} where partition = $1 limit {OUTBOX_LAG_MAX}) r",
+            self.shared.settings.table
+        );
+        let rows = connection.rows(&sql, &[&self.partition.to_string()]).await?;
+        self.set_lag(rows.first().and_then(|row| row.text(0)?.parse().ok()).unwrap_or(0));
         Ok(())
+    }
+
+    fn set_lag(&self, rows: u64) {
+        self.delivery.counters().set_lag(self.shared.lag.set(self.partition, rows));
     }
 }

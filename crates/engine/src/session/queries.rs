@@ -258,7 +258,7 @@ pub(crate) fn handle_result(
     }
     let has_room = session.questions <= QUESTIONS_MAX / 2;
     if let Some(waiting) = session.waiting_mut().filter(|one| has_room && one.awaits_answers()) {
-        waiting.await_answers(false);
+        waiting.end_answers();
     }
 }
 

@@ -21,7 +21,7 @@ use crate::limits::{
 
 /// What a session waits for; see the module. A session that waits for nothing has none.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting {
+pub(crate) struct SessionWaits {
     lanes: Vec<Lane>,
     /// Commands of lanes that have ended, to be handled next. Those of one lane are in order.
     ready: VecDeque<VecDeque<Command>>,
@@ -105,7 +105,7 @@ enum Subject<'a> {
 #[derive(Debug)]
 pub(crate) struct Flood;
 
-impl Waiting {
+impl SessionWaits {
     /// Begins to wait, with no commands behind.
     pub(crate) fn begin(&mut self, wait: Wait, call: Option<SessionCallId>) {
         self.lanes.push(Lane { wait, call, commands: VecDeque::new() });
@@ -191,8 +191,12 @@ impl Waiting {
         self.awaits_answers
     }
 
-    pub(crate) fn await_answers(&mut self, awaits: bool) {
-        self.awaits_answers = awaits;
+    pub(crate) fn await_answers(&mut self) {
+        self.awaits_answers = true;
+    }
+
+    pub(crate) fn end_answers(&mut self) {
+        self.awaits_answers = false;
     }
 
     /// Returns whether commands wait only for their own subjects.

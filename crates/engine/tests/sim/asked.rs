@@ -32,8 +32,8 @@ impl Asked {
     }
 }
 
-/// Checks that subscribes and unsubscribes of one channel are answered in their order, unless a rate
-/// limit refuses one before its turn.
+/// Checks that subscribes and unsubscribes of one channel are answered in their order, unless a
+/// rate limit refuses one before its turn.
 pub(crate) fn check_order(
     waiting: &HashMap<u32, Asked>,
     (id, asked): (u32, &Asked),

@@ -21,8 +21,8 @@ use super::namespaces::name_if;
 use super::options::Options;
 use super::options::channel::NamespaceSection;
 use super::options::proxy::{
-    ProxyBreakerSection, ProxySection, ProxyTlsSection, RpcNamespaceSection, RpcOptionsSection,
-    RpcSection, StatusTransformSection, WhenOpenChoice,
+    ProxyBreakerSection, ProxyGrpcSection, ProxySection, ProxyTlsSection, RpcNamespaceSection,
+    RpcOptionsSection, RpcSection, StatusTransformSection, WhenOpenChoice,
 };
 use super::pem::read_pem;
 use super::schema::Setting;
@@ -246,7 +246,10 @@ impl Resolver<'_> {
             emulated_headers: self.names_of(&section.emulated_headers),
         };
         let tls = self.tls(if is_grpc { &section.grpc.tls } else { &section.http.tls });
-        let static_headers = self.static_headers(section, is_grpc);
+        let static_headers = match is_grpc {
+            true => self.static_metadata(&section.grpc),
+            false => self.static_headers(&section.http.static_headers),
+        };
         let transforms = &section.http.status_to_code_transforms;
         let transforms = transforms.iter().filter_map(|section| self.transform(section)).collect();
         let when_open = self.when_open(section);
@@ -286,9 +289,7 @@ impl Resolver<'_> {
         names.collect()
     }
 
-    fn static_headers(&mut self, section: &ProxySection, is_grpc: bool) -> HeaderMap {
-        let setting =
-            if is_grpc { &section.grpc.static_metadata } else { &section.http.static_headers };
+    fn static_headers(&mut self, setting: &Setting<BTreeMap<String, String>>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (text, value) in &**setting {
             let name = HeaderName::from_bytes(text.as_bytes()).ok().filter(may_be_forwarded);
@@ -303,8 +304,13 @@ impl Resolver<'_> {
                 }
             }
         }
-        let grpc = &section.grpc;
-        if is_grpc && !grpc.credentials_key.is_empty() {
+        headers
+    }
+
+    /// Static metadata and credentials of calls over gRPC.
+    fn static_metadata(&mut self, grpc: &ProxyGrpcSection) -> HeaderMap {
+        let mut headers = self.static_headers(&grpc.static_metadata);
+        if !grpc.credentials_key.is_empty() {
             let name = HeaderName::from_bytes(grpc.credentials_key.as_bytes());
             match (name, HeaderValue::from_str(grpc.credentials_value.as_str())) {
                 (Ok(name), Ok(mut value)) => {
