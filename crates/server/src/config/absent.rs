@@ -373,7 +373,6 @@ const TLS_OF_CLIENTS: &[&str] = &[
     "channel.proxy.map_remove.grpc.tls",
     "channel.proxy.shared_poll_refresh.http.tls",
     "channel.proxy.shared_poll_refresh.grpc.tls",
-    "grpc_api.tls",
     "uni_grpc.tls",
 ];
 
@@ -390,7 +389,6 @@ const TLS_OF_PROXIES: &[&str] = &[
     "channel.proxy.sub_refresh.grpc.tls",
     "rpc.proxy.http.tls",
     "rpc.proxy.grpc.tls",
-    "uni_grpc.tls",
     "proxies[].http.tls",
     "proxies[].grpc.tls",
 ];
