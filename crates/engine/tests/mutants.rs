@@ -195,20 +195,6 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Order", "Answer"],
     },
     Mutant {
-        name: "commands that wait for one call are handled in the reverse order",
-        file: "session/waiting.rs",
-        right: "Some(lane) => lane.commands.push_back(command),",
-        wrong: "Some(lane) => lane.commands.push_front(command),",
-        oracles: &["Order", "Answer"],
-    },
-    Mutant {
-        name: "a session has any number of calls in progress",
-        file: "session/waiting.rs",
-        right: ".count() >= calls_max",
-        wrong: ".count() == usize::MAX - calls_max",
-        oracles: &["Bound"],
-    },
-    Mutant {
         name: "a result is applied to any call of the session",
         file: "session/waiting.rs",
         right: "self.end(|lane| lane.call == Some(call))",
