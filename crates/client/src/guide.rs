@@ -3,7 +3,7 @@
 //! # Connect
 //!
 //! A [`Client`] runs in a task of its own. It connects at once, reconnects by itself, and
-//! disconnects when its last handle is dropped. What happens to it is told by [`Events`], which an
+//! disconnects when its last handle is dropped. It reports [`Events`], which an
 //! application reads in a loop: while events wait unread, the client reads nothing from the server.
 //!
 //! ```no_run

@@ -1,4 +1,4 @@
-//! Runs a consumer again and again until it is told to stop.
+//! Runs a consumer, and starts it again after a failure, until its stop signal.
 //!
 //! Invariant: whatever a source does, the consumer is started again after a bounded delay, and each
 //! failure is logged and counted.
@@ -25,8 +25,7 @@ pub struct ConsumerTask {
     pub stop: StopSignal,
 }
 
-/// Calls `attempt` until the consumer is told to stop. An attempt returns `Ok` only after it was
-/// told to stop.
+/// Calls `attempt` until the stop signal. An attempt returns `Ok` only after the stop signal.
 pub async fn run_until_stopped<F>(task: &ConsumerTask, attempt: impl Fn() -> F)
 where
     F: Future<Output = Result<(), ConsumerError>>,

@@ -272,8 +272,8 @@ pub(crate) fn matches(given: Vec<OsString>) -> ArgMatches {
             }
             _ => None,
         };
-        let meant = unknown.filter(|_| error.get(ContextKind::SuggestedArg).is_none());
-        if let Some(path) = meant.and_then(config::meant_key) {
+        // A known older name says more than the similarity of letters.
+        if let Some(path) = unknown.and_then(config::meant_key) {
             let flag = ContextValue::String(format!("--{path}"));
             error.insert(ContextKind::SuggestedArg, flag);
         }

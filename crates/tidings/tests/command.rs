@@ -421,7 +421,7 @@ fn mistakes_in_arguments_are_told_before_anything_is_done() {
         (&["token", "--secret", "s", "--expires-in", "-5m"], "--expires-in -5m: expected a time"),
         (&["token", "--secret", "s", "--subscribe", ""], "--subscribe"),
         (&["check", "--port", "80"], "--http_server.port"),
-        (&["check", "--api_key=x"], "_api.key"),
+        (&["check", "--api_key=x"], "--http_api.key"),
         (&["check", "--health.enabled", "no"], "unexpected argument 'no'"),
     ] {
         let output = run(arguments);

@@ -1,7 +1,7 @@
 //! The state machine together with what its outputs go to: inboxes, sockets, the shared state.
 //!
-//! Invariant: whoever holds the machine's lock carries out its outputs before it lets go, so that
-//! endpoints receive events in the order in which the state machine emitted them.
+//! Invariant: the thread that holds the machine's lock carries out its outputs before it releases
+//! it, so that endpoints receive events in the order in which the state machine emitted them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

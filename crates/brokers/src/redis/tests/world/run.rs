@@ -148,8 +148,8 @@ fn check_presence(world: &mut World, workload: &mut Workload) {
     }
 }
 
-/// Every event of a node that lives was published. Whoever is online still is, and every client of
-/// a node that has failed is offline.
+/// Every event of a running node was published. Clients that are online are so in the last event,
+/// and every client of a node that has failed is offline.
 fn check_lifecycle(world: &World, workload: &Workload, has_lost_data: bool) {
     for (client, event, _) in &workload.announced {
         // A server without its data does not know who was online.

@@ -1,6 +1,6 @@
 //! A server of the simulated world: the model, its identity, and what it loses when it fails.
 //!
-//! Invariant: whoever may lack writes of its predecessor has another replication id.
+//! Invariant: a server that may lack writes of its predecessor has another replication id.
 
 use std::rc::Rc;
 
