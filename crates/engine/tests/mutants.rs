@@ -202,6 +202,20 @@ const MUTANTS: &[Mutant] = &[
         oracles: &["Answer", "Order", "Panic"],
     },
     Mutant {
+        name: "commands that wait for one call are handled in the reverse order",
+        file: "session/waiting.rs",
+        right: "Some(lane) => lane.commands.push_back(command),",
+        wrong: "Some(lane) => lane.commands.push_front(command),",
+        oracles: &["Order", "Answer"],
+    },
+    Mutant {
+        name: "a session has any number of calls in progress",
+        file: "session/waiting.rs",
+        right: ".count() >= calls_max",
+        wrong: ".count() == usize::MAX - calls_max",
+        oracles: &["Bound"],
+    },
+    Mutant {
         name: "a subscription that no backend renews lives on",
         file: "session/renewal.rs",
         right: "session.push(turn, channel, PushEvent::from(UnsubscribeCode::Expired));",
@@ -245,7 +259,7 @@ fn simulate(copy: &Path) -> (bool, String) {
         .env("CARGO_TARGET_DIR", copy.join("target"))
         .env("RUSTFLAGS", "--cap-lints warn")
         .env("RUST_BACKTRACE", "0")
-        .env("SIM_SEEDS", "60")
+        .env("SIM_SEEDS", "200")
         .env("SIM_SHORTEN", "0")
         .output()
         .unwrap();

@@ -18,7 +18,7 @@ use wire::websocket::encoder::{self, FrameKind};
 
 use super::asked::{Asked, check_order};
 use super::calls::{granted_to, quoted};
-use super::channels::{CHANNELS, Kind, SERVER_SIDE, kind_of};
+use super::channels::{CHANNELS, CONCURRENCY, Kind, SERVER_SIDE, kind_of};
 use super::judge::{self, check_history, check_recovery, check_refusal};
 use super::live::Live;
 use super::node::LIMITS;
@@ -173,6 +173,13 @@ impl Client {
         self.asked.values().any(joins)
     }
 
+    /// It waits for the answer to a subscription to this channel.
+    fn is_subscribing(&self, channel: &str) -> bool {
+        let subscribes =
+            |asked: &Asked| matches!(asked, Asked::Subscribe(name, _) if *name == channel);
+        self.asked.values().any(subscribes)
+    }
+
     pub(crate) fn publish(&mut self, channel: usize) {
         let channel = CHANNELS[channel].name.to_owned();
         if self.place.is_none() {
@@ -209,11 +216,12 @@ impl Client {
                 };
                 self.ask(Asked::NoName, request);
             }
-            Kind::Asked => {
+            // More than may be in progress at once.
+            Kind::Asked => (0..=CONCURRENCY).for_each(|_| {
                 let data = quoted(&format!("{} {}", self.index, self.next_id));
                 let method = "echo".to_owned();
                 self.ask(Asked::Rpc(data.clone()), Request::Rpc { method, data });
-            }
+            }),
             _ => {
                 let request =
                     HistoryRequest { channel: name, limit: -1, ..HistoryRequest::default() };
@@ -374,19 +382,20 @@ impl Client {
         Oracle::Rate.check((error.code == 111) == is_explained, || format!("{error:?}"))?;
         match (asked, error.code) {
             // The token was spoilt or could not be verified: reconnect with another one.
-            (Asked::Connect, 100 | 109 | 110 | 111) => self.gives_up = true,
+            (Asked::Connect, 100 | 109 | 110 | 111)
+            // As the SDKs do: the server may still have the subscription.
+            | (Asked::Unsubscribe(_), 111) => self.gives_up = true,
             (Asked::Subscribe(channel, _), 100 | 109 | 110 | 111 | 103) => {
+                let is_subscribing = self.is_subscribing(channel);
                 let subscription = self.subscriptions.entry(channel).or_default();
                 subscription.retry_at_ms = at.now_ms + wait_ms.unwrap_or(500);
-                subscription.is_asked = false;
+                subscription.is_asked = is_subscribing;
             }
             (Asked::Publish(payload), 111) => {
                 let is_there = at.truth.has(payload);
                 return Oracle::Rate.check(!is_there, || format!("{payload:?} is refused, and there"));
             }
             (Asked::Publish(_) | Asked::Other | Asked::History(_) | Asked::Rpc(_), 100 | 103 | 111)
-            // It was sent after all, with the remaining tokens of the connection.
-            | (Asked::Unsubscribe(_), 111)
             | (Asked::NoName, 107 | 111) => {}
             (asked, code) => {
                 return Oracle::Answer.broken(format!("{asked:?} is refused with {code}"));
@@ -459,10 +468,7 @@ impl Client {
             return Ok(());
         }
         // As the SDKs do: a client that is subscribing ignores the end of an older subscription.
-        let is_subscribing = self
-            .asked
-            .values()
-            .any(|asked| matches!(asked, Asked::Subscribe(name, _) if *name == channel));
+        let is_subscribing = self.is_subscribing(channel);
         let Some((subscription, live)) = self.subscriptions.get_mut(channel).and_then(|one| {
             let live = one.live.take()?;
             Some((one, live))

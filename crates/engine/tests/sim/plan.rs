@@ -41,6 +41,11 @@ pub(crate) enum Step {
         client: usize,
         channel: usize,
     },
+    /// A client leaves a channel and joins it again, twice, without waiting for replies.
+    Rejoin {
+        client: usize,
+        channel: usize,
+    },
     Publish {
         client: usize,
         channel: usize,
@@ -141,8 +146,9 @@ fn step(random: &mut Random, fault_weight: u64) -> Step {
         30..44 => Step::Write { client },
         44..54 => Step::Read { client, bytes: 1 + random.below(400) as usize },
         54..58 => Step::Dial { client, node },
-        58..66 => Step::Subscribe { client, channel },
-        66..71 => Step::Unsubscribe { client, channel },
+        58..65 => Step::Subscribe { client, channel },
+        65..68 => Step::Rejoin { client, channel },
+        68..71 => Step::Unsubscribe { client, channel },
         71..80 => Step::Publish { client, channel },
         80..90 => {
             // A burst above a client's queue causes a gap, and so is not used without faults.

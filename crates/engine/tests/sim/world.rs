@@ -163,6 +163,12 @@ impl World {
                 self.with_client(client, |client, at| client.subscribe(at, channel));
             }
             Step::Unsubscribe { client, channel } => self.clients[client].unsubscribe(channel),
+            Step::Rejoin { client, channel } => self.with_client(client, |client, at| {
+                for _ in 0..2 {
+                    client.unsubscribe(channel);
+                    client.subscribe(at, channel);
+                }
+            }),
             Step::Publish { client, channel } => self.clients[client].publish(channel),
             Step::Burst { channel, count } => self.burst(CHANNELS[channel].name, count),
             Step::Ask { client, channel } => self.clients[client].ask_about(channel),
