@@ -216,7 +216,8 @@ fn matching(census: &Channels, pattern: &ChannelPattern) -> ActiveChannels {
     active
 }
 
-/// Sends a question to all workers and collects their answers.
+/// Sends a question to all workers and collects their answers. A worker that has ended has no
+/// clients, and gives no answer.
 async fn ask<A>(
     workers: &[WorkerHandle],
     question: impl Fn(oneshot::Sender<A>) -> Input,
@@ -231,7 +232,8 @@ async fn ask<A>(
     for receiver in waiting {
         match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
             Ok(Ok(answer)) => answers.push(answer),
-            _ => return Err(WorkerTimeout),
+            Ok(Err(_ended)) => {}
+            Err(_) => return Err(WorkerTimeout),
         }
     }
     Ok(answers)

@@ -54,8 +54,8 @@ struct State {
     members: Slab<Members>,
     /// Crowds with idle connections, ordered by their number. The next eviction is from the last.
     by_size: BTreeSet<Rank>,
-    /// Idle known connections.
-    known: IdleList,
+    /// Idle known connections, the oldest first.
+    known: BTreeMap<Stamp, usize>,
     /// Idle connections that hold bytes. The last holds most, and is the oldest of those.
     by_bytes: BTreeMap<(usize, Reverse<Stamp>), usize>,
     bytes: usize,
@@ -87,6 +87,8 @@ struct Members {
     count: usize,
     /// Connections that may be evicted before known ones.
     idle: IdleList,
+    /// Idle known connections.
+    known: IdleList,
 }
 
 impl Slots {
@@ -282,7 +284,7 @@ impl State {
         let members = members.map(|index| &self.members[*index]);
         match members.filter(|members| members.count >= limits.per_address_max) {
             Some(full) => {
-                let oldest = full.idle.oldest()?;
+                let oldest = full.idle.oldest().or(full.known.oldest())?;
                 Some(Some(self.remove(oldest)))
             }
             None => Some(None),
@@ -293,7 +295,7 @@ impl State {
     fn victim(&self) -> Option<usize> {
         let largest = self.by_size.last();
         let of_crowd = largest.and_then(|(_, _, crowd)| self.members[*crowd].idle.oldest());
-        of_crowd.or(self.known.oldest())
+        of_crowd.or(self.known.first_key_value().map(|(_, index)| *index))
     }
 
     /// Adds an entry to the orders that it belongs to.
@@ -305,7 +307,10 @@ impl State {
             return;
         }
         match entry.is_known {
-            true => self.known.push(&mut self.entries, index),
+            true => {
+                self.known.insert(entry.stamp, index);
+                self.members[entry.crowd].known.push(&mut self.entries, index);
+            }
             false => self.change_idle(entry.crowd, |idle, entries| idle.push(entries, index)),
         }
         if bytes > 0 {
@@ -322,7 +327,10 @@ impl State {
             return;
         }
         match entry.is_known {
-            true => self.known.remove(&mut self.entries, index),
+            true => {
+                self.known.remove(&entry.stamp);
+                self.members[entry.crowd].known.remove(&mut self.entries, index);
+            }
             false => self.change_idle(entry.crowd, |idle, entries| idle.remove(entries, index)),
         }
         if bytes > 0 {
@@ -346,7 +354,14 @@ impl State {
     /// Counts one more connection of a crowd, whose index it returns.
     fn join(&mut self, crowd: Crowd) -> usize {
         let State { crowds, members, .. } = self;
-        let new = || members.insert(Members { crowd, count: 0, idle: IdleList::default() });
+        let new = || {
+            members.insert(Members {
+                crowd,
+                count: 0,
+                idle: IdleList::default(),
+                known: IdleList::default(),
+            })
+        };
         let index = *crowds.entry(crowd).or_insert_with(new);
         members[index].count += 1;
         index
@@ -469,6 +484,22 @@ mod tests {
     }
 
     #[test]
+    fn a_full_crowd_of_idle_known_connections_makes_room() {
+        let slots = slots(10, 2);
+        let known: Vec<Client> = (0..2).map(|_| Client::of(&slots, "192.0.2.1")).collect();
+        known.iter().for_each(|client| client.slot().set_known());
+        let other = Client::of(&slots, "192.0.2.9");
+        let newcomer = Client::of(&slots, "192.0.2.1");
+        assert!(newcomer.is_in() && other.is_in());
+        assert_eq!(known.iter().map(Client::is_in).collect::<Vec<_>>(), [false, true]);
+        let second = Client::of(&slots, "192.0.2.1");
+        assert!(second.is_in() && known[1].is_in() && !newcomer.is_in(), "known ones leave last");
+        known[1].slot().begin_request(0);
+        second.slot().begin_request(0);
+        assert!(!Client::of(&slots, "192.0.2.1").is_in(), "no connection can be evicted");
+    }
+
+    #[test]
     fn a_client_behind_a_proxy_has_no_more_than_its_own() {
         let slots = slots(10, 2);
         let moved = |ip: &str| {
@@ -507,6 +538,6 @@ mod tests {
         let state = slots.state();
         assert!(state.entries.is_empty() && state.crowds.is_empty() && state.by_size.is_empty());
         assert!(state.members.is_empty() && state.by_bytes.is_empty());
-        assert_eq!((state.bytes, state.known.length()), (0, 0));
+        assert_eq!((state.bytes, state.known.len()), (0, 0));
     }
 }

@@ -121,6 +121,7 @@ impl Driver {
         self.engine.publish_departures();
         self.handle_effects();
         self.parts.broker.detach(self.endpoint);
+        self.inbox.close();
         Ok(())
     }
 

@@ -1,11 +1,11 @@
 //! Inbox of a worker: queued inputs, and the wake-up of the worker's thread.
 //!
-//! Invariant: an input that was sent is seen by the worker's next turn; the wake-up system call is
-//! made only when the worker may be asleep.
+//! Invariant: an input that was sent is seen by the worker's next turn, or dropped if the worker has
+//! ended; the wake-up system call is made only when the worker may be asleep.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::broker::BrokerEvent;
 use engine::revocation::Revocation;
@@ -57,10 +57,17 @@ pub enum Input {
 
 /// Queue of inputs of one worker.
 pub struct WorkerInbox {
-    inputs: Mutex<Vec<Input>>,
+    queue: Mutex<Queue>,
     length: AtomicUsize,
     may_sleep: AtomicBool,
     waker: Waker,
+}
+
+#[derive(Default)]
+struct Queue {
+    inputs: Vec<Input>,
+    /// Whether the worker has ended.
+    is_closed: bool,
 }
 
 impl WorkerInbox {
@@ -68,7 +75,7 @@ impl WorkerInbox {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let inbox = WorkerInbox {
-            inputs: Mutex::default(),
+            queue: Mutex::default(),
             length: AtomicUsize::new(0),
             may_sleep: AtomicBool::new(false),
             waker,
@@ -76,12 +83,17 @@ impl WorkerInbox {
         Ok((Arc::new(inbox), poll))
     }
 
-    /// Queues an input and wakes the worker if it may be asleep.
+    /// Queues an input and wakes the worker if it may be asleep. After the worker has ended, drops
+    /// the input, and with it the sender of its answer.
     pub fn send(&self, input: Input) {
         {
-            let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
-            inputs.push(input);
-            self.length.store(inputs.len(), Ordering::SeqCst);
+            let mut queue = self.queue();
+            if queue.is_closed {
+                drop(queue);
+                return;
+            }
+            queue.inputs.push(input);
+            self.length.store(queue.inputs.len(), Ordering::SeqCst);
         }
         // Paired with `prepare_sleep`: either the worker sees the length, or we see that it may
         // sleep.
@@ -105,10 +117,25 @@ impl WorkerInbox {
     /// Swaps the queued inputs with the empty `inputs`.
     pub(super) fn take(&self, inputs: &mut Vec<Input>) {
         if self.length.load(Ordering::SeqCst) > 0 {
-            let mut waiting = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::swap(&mut *waiting, inputs);
-            self.length.store(waiting.len(), Ordering::SeqCst);
+            let mut queue = self.queue();
+            std::mem::swap(&mut queue.inputs, inputs);
+            self.length.store(queue.inputs.len(), Ordering::SeqCst);
         }
+    }
+
+    /// The worker ends: drops queued and later inputs.
+    pub(super) fn close(&self) {
+        let dropped = {
+            let mut queue = self.queue();
+            queue.is_closed = true;
+            self.length.store(0, Ordering::SeqCst);
+            std::mem::take(&mut queue.inputs)
+        };
+        drop(dropped);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

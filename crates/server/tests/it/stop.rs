@@ -186,3 +186,29 @@ fn two_servers_cannot_have_one_port() {
     assert_eq!(text, format!("cannot listen on 127.0.0.1:{port}: {hint}"));
     assert_eq!(fixture.request(&upgrade("")).0, 101);
 }
+
+#[test]
+fn reads_of_the_api_are_answered_after_the_workers_have_ended() {
+    let mut fixture = Fixture::start();
+    let mut silent = TcpStream::connect(fixture.address).unwrap();
+    let mut peer = TcpStream::connect(fixture.address).unwrap();
+    let head = format!(
+        "POST /api/info HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\nExpect: 100-continue\r\n\
+         Content-Length: 2\r\n\r\n"
+    );
+    peer.write_all(head.as_bytes()).unwrap();
+    peer.read_exact(&mut [0; "HTTP/1.1 100 Continue\r\n\r\n".len()]).unwrap();
+    let stopped = fixture.runtime.spawn(fixture.server.take().unwrap().stop());
+    // Idle connections are closed after the workers have ended.
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+    let began = Instant::now();
+    peer.write_all(b"{}").unwrap();
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains(r#""num_clients":0"#),
+        "{answer}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(2), "answered after {:?}", began.elapsed());
+    fixture.runtime.block_on(stopped).unwrap();
+}
