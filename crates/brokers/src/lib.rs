@@ -12,6 +12,7 @@ pub mod limits;
 pub mod memory;
 pub mod nats;
 pub mod redis;
+mod survey_answers;
 mod warnings;
 
 use std::sync::Arc;

@@ -46,7 +46,6 @@ mod stored_message;
 mod streams;
 mod subject;
 mod survey;
-mod survey_answers;
 mod task;
 #[cfg(test)]
 mod tests;

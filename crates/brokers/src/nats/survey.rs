@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 
 use super::link::NatsLink;
 use super::presence::PresenceStore;
-use super::survey_answers::SurveyAnswers;
 use crate::control;
 use crate::limits::SURVEY_TIMEOUT;
+use crate::survey_answers::SurveyAnswers;
 
 /// See the module.
 pub(super) struct OpenSurveys {
@@ -69,7 +69,7 @@ impl OpenSurveys {
     /// Passes an answer of a node on to its survey, which may have ended.
     pub(super) fn handle_answer(&self, node: String, number: u64, answer: Bytes) {
         if let Some(survey) = self.open.borrow_mut().get_mut(&number) {
-            survey.handle(node, answer);
+            survey.handle(&node, answer);
             if survey.is_complete() {
                 self.has_completed.notify_waiters();
             }

@@ -3,7 +3,7 @@
 //! Invariant: a survey ends once: when no answer is missing, at its deadline, or when its question
 //! could not be sent.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use engine::broker::{BrokerError, Survey, Ticket};
@@ -15,6 +15,7 @@ use super::outputs::CoreOutputs;
 use super::servers::{CoreTurn, FIRST};
 use crate::control;
 use crate::limits::SURVEY_TIMEOUT;
+use crate::survey_answers::SurveyAnswers;
 
 /// Open surveys by number.
 #[derive(Default)]
@@ -25,9 +26,8 @@ pub(super) struct SurveyTable {
 /// A survey that waits for answers.
 pub(super) struct OpenSurvey {
     asker: Asker<Survey>,
-    /// Nodes that have not answered; `None` until Redis has listed the live nodes.
-    missing: Option<HashSet<String>>,
-    answers: Vec<Bytes>,
+    /// `None` until Redis has listed the live nodes.
+    answers: Option<SurveyAnswers>,
     deadline: MonotonicTime,
 }
 
@@ -53,7 +53,7 @@ impl SurveyTable {
 
     /// The question of a survey has been sent.
     fn begin(&mut self, number: u64, asker: Asker<Survey>, deadline: MonotonicTime) {
-        let survey = OpenSurvey { asker, missing: None, answers: Vec::new(), deadline };
+        let survey = OpenSurvey { asker, answers: None, deadline };
         self.open.insert(number, survey);
     }
 
@@ -61,9 +61,9 @@ impl SurveyTable {
     pub(super) fn handle_nodes(
         &mut self,
         number: u64,
-        nodes: HashSet<String>,
+        nodes: BTreeSet<String>,
     ) -> Option<OpenSurvey> {
-        self.open.get_mut(&number)?.missing = Some(nodes);
+        self.open.get_mut(&number)?.answers = Some(SurveyAnswers::new(Some(nodes)));
         self.remove_if_done(number)
     }
 
@@ -74,10 +74,7 @@ impl SurveyTable {
         node: &str,
         answer: Bytes,
     ) -> Option<OpenSurvey> {
-        let survey = self.open.get_mut(&number)?;
-        if survey.missing.as_mut()?.remove(node) {
-            survey.answers.push(answer);
-        }
+        self.open.get_mut(&number)?.answers.as_mut()?.handle(node, answer);
         self.remove_if_done(number)
     }
 
@@ -95,7 +92,7 @@ impl SurveyTable {
 
     fn remove_if_done(&mut self, number: u64) -> Option<OpenSurvey> {
         let survey = self.open.get(&number)?;
-        if !survey.missing.as_ref()?.is_empty() {
+        if !survey.answers.as_ref()?.is_complete() {
             return None;
         }
         self.open.remove(&number)
@@ -111,12 +108,8 @@ impl OpenSurvey {
 
     /// The asker and the result.
     fn into_result(self) -> (Asker<Survey>, Result<Survey, BrokerError>) {
-        let OpenSurvey { asker, missing, answers, .. } = self;
-        let result = match missing {
-            Some(missing) => Ok(Survey { answers, missing: missing.len() }),
-            None => Err(BrokerError::Unavailable),
-        };
-        (asker, result)
+        let answers = self.answers.map(SurveyAnswers::finish);
+        (self.asker, answers.ok_or(BrokerError::Unavailable))
     }
 }
 
@@ -128,13 +121,14 @@ mod tests {
 
     use super::*;
     use crate::Endpoint;
+    use crate::limits::SURVEY_BYTES_MAX;
 
     fn begin(surveys: &mut SurveyTable, number: u64, deadline: MonotonicTime) {
         let asker = Asker { endpoint: Endpoint(0), id: RequestId::new(number) };
         surveys.begin(number, asker, deadline);
     }
 
-    fn nodes(names: &[&str]) -> HashSet<String> {
+    fn nodes(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|&name| name.to_owned()).collect()
     }
 
@@ -150,6 +144,20 @@ mod tests {
         let answers = vec!["x".into(), "y".into()];
         assert_eq!(survey.into_result().1, Ok(Survey { answers, missing: 0 }));
         assert!(surveys.remove(1).is_none());
+    }
+
+    #[test]
+    fn answers_are_bounded_in_bytes_and_a_node_beyond_counts_as_missing() {
+        let (mut surveys, now) = (SurveyTable::default(), MonotonicTime::default());
+        begin(&mut surveys, 1, now);
+        surveys.handle_nodes(1, nodes(&["a", "b", "c"]));
+        for node in ["a", "b", "c"] {
+            let answer = vec![0; SURVEY_BYTES_MAX / 2].into();
+            assert!(surveys.handle_answer(1, node, answer).is_none());
+        }
+        let survey = surveys.remove(1).expect("one answer is missing").into_result().1;
+        let survey = survey.expect("the nodes are known");
+        assert_eq!((survey.answers.len(), survey.missing), (2, 1));
     }
 
     #[test]

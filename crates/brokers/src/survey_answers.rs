@@ -1,7 +1,7 @@
 //! The answers of other nodes to one question.
 //!
-//! Invariant: each node counts once, and the answers have at most [`SURVEY_BYTES_MAX`] bytes; a
-//! node whose answer does not fit counts as missing. Pure.
+//! Invariant: each node that was asked counts once, and the answers have at most
+//! [`SURVEY_BYTES_MAX`] bytes; a node whose answer does not fit counts as missing. Pure.
 
 use std::collections::BTreeSet;
 
@@ -12,42 +12,50 @@ use crate::limits::{NODES_MAX, SURVEY_BYTES_MAX};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct SurveyAnswers {
+pub(crate) struct SurveyAnswers {
     /// Nodes that must answer; `None` while the nodes are not known, so that all time is used.
     missing: Option<BTreeSet<String>>,
+    /// Nodes that have answered, while the nodes are not known.
     answered: BTreeSet<String>,
     answers: Vec<Bytes>,
     bytes: usize,
 }
 
 impl SurveyAnswers {
-    pub(super) fn new(missing: Option<BTreeSet<String>>) -> SurveyAnswers {
+    pub(crate) fn new(missing: Option<BTreeSet<String>>) -> SurveyAnswers {
         SurveyAnswers { missing, ..SurveyAnswers::default() }
     }
 
     /// Adds the answer of a node.
-    pub(super) fn handle(&mut self, node: String, answer: Bytes) {
-        let is_full = self.answers.len() >= NODES_MAX
-            || self.bytes + answer.len() > SURVEY_BYTES_MAX
-            || self.answered.contains(&node);
-        if is_full {
+    pub(crate) fn handle(&mut self, node: &str, answer: Bytes) {
+        let is_asked = match &self.missing {
+            Some(missing) => missing.contains(node),
+            None => !self.answered.contains(node),
+        };
+        let has_room = self.answers.len() < NODES_MAX
+            && self.bytes.saturating_add(answer.len()) <= SURVEY_BYTES_MAX;
+        if !is_asked || !has_room {
             return;
         }
-        if let Some(missing) = &mut self.missing {
-            missing.remove(&node);
+        match &mut self.missing {
+            Some(missing) => {
+                missing.remove(node);
+            }
+            None => {
+                self.answered.insert(node.to_owned());
+            }
         }
         self.bytes += answer.len();
         self.answers.push(answer);
-        self.answered.insert(node);
     }
 
     /// Returns whether no further answer is awaited.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         let has_all = self.missing.as_ref().is_some_and(BTreeSet::is_empty);
         has_all || self.answers.len() >= NODES_MAX
     }
 
-    pub(super) fn finish(self) -> Survey {
+    pub(crate) fn finish(self) -> Survey {
         let missing = self.missing.map_or(0, |missing| missing.len());
         Survey { answers: self.answers, missing }
     }
@@ -62,13 +70,13 @@ mod tests {
         let nodes = ["a", "b"].map(str::to_owned).into();
         let mut survey = SurveyAnswers::new(Some(nodes));
         for (node, is_complete) in [("a", false), ("a", false), ("c", false), ("b", true)] {
-            survey.handle(node.to_owned(), Bytes::from_static(b"{}"));
+            survey.handle(node, Bytes::from_static(b"{}"));
             assert_eq!(survey.is_complete(), is_complete, "{node}");
         }
         let survey = survey.finish();
-        assert_eq!((survey.answers.len(), survey.missing), (3, 0));
+        assert_eq!((survey.answers.len(), survey.missing), (2, 0), "c was not asked");
         let mut unknown = SurveyAnswers::new(None);
-        unknown.handle("a".to_owned(), Bytes::new());
+        unknown.handle("a", Bytes::new());
         assert!(!unknown.is_complete());
         assert_eq!(unknown.finish().answers.len(), 1);
     }
@@ -78,7 +86,7 @@ mod tests {
         let nodes = ["a", "b", "c"].map(str::to_owned).into();
         let mut survey = SurveyAnswers::new(Some(nodes));
         for node in ["a", "b", "c"] {
-            survey.handle(node.to_owned(), Bytes::from(vec![0; SURVEY_BYTES_MAX / 2]));
+            survey.handle(node, Bytes::from(vec![0; SURVEY_BYTES_MAX / 2]));
         }
         let survey = survey.finish();
         assert_eq!((survey.answers.len(), survey.missing), (2, 1));
