@@ -79,6 +79,7 @@ mod machine;
 mod master_check;
 mod node_cleanup;
 mod open_request;
+mod orders;
 mod outputs;
 mod page_progress;
 mod pages;

@@ -24,6 +24,7 @@ use super::expirations::Expirations;
 use super::keys::PubSubName;
 use super::link::{Purpose, SentCommand};
 use super::open_request::OpenRequest;
+use super::orders::SentOrders;
 use super::outputs::{CoreOutput, CoreOutputs, EndpointStates};
 use super::pages::{self, Taken};
 use super::payload::{self, ChannelPayload};
@@ -53,6 +54,7 @@ pub(super) struct RedisCore {
     present: PresenceTable,
     registry: Registry,
     surveys: SurveyTable,
+    orders: SentOrders,
     reads: SharedReads,
     expirations: Expirations,
     next_tick: MonotonicTime,
@@ -80,6 +82,7 @@ impl RedisCore {
             present: PresenceTable::new(count),
             registry: Registry::new(now, settings),
             surveys: SurveyTable::default(),
+            orders: SentOrders::default(),
             reads: SharedReads::default(),
             expirations: Expirations::default(),
             next_tick: now,
@@ -386,8 +389,15 @@ impl RedisCore {
         for overtaken in self.servers.partitions[partition].take_overtaken(&pending) {
             self.fail(overtaken);
         }
-        if let CommandRequest::LimitTtl { channel, .. } = &pending.request {
-            self.expirations.handle_ttl(now, channel, frame);
+        match &pending.request {
+            CommandRequest::LimitTtl { channel, .. } => {
+                self.expirations.handle_ttl(now, channel, frame);
+            }
+            CommandRequest::Control(order) => {
+                // All nodes that it concerns receive it from Redis.
+                self.orders.end(order);
+            }
+            _ => {}
         }
         let connection = self.servers.links.connection(link);
         let held = connection.map(|connection| connection.window.held()).unwrap_or_default();
@@ -423,6 +433,7 @@ impl RedisCore {
     fn handle_message(&mut self, now: MonotonicTime, message: NodeMessage) {
         match message {
             NodeMessage::Order(control) => {
+                self.orders.handle_message(&control);
                 self.outputs.notify(BrokerEvent::Control(control.into()));
             }
             NodeMessage::Question { ticket, question }

@@ -183,18 +183,20 @@ impl RedisCore {
 
     fn forget_pending(&mut self, now: MonotonicTime, id: LinkId, connection: Option<ActiveLink>) {
         self.servers.forget_pending(id);
-        // In reverse: requeued events go to the front and keep their order.
         let Some((in_flight, unsent)) = connection.map(ActiveLink::into_unanswered) else { return };
-        for sent in in_flight.into_iter().rev() {
+        let mut of_node = Vec::new();
+        for sent in in_flight {
             match sent.purpose {
                 Purpose::Request(pending) => self.fail_unknown(pending),
                 Purpose::Publications(mut batch) => {
                     batch.take_requests().for_each(|pending| self.fail_unknown(pending));
                 }
-                purpose => self.handle_node_failure(now, purpose),
+                purpose => of_node.push(purpose),
             }
         }
         unsent.into_iter().for_each(|pending| self.fail(pending));
+        // In reverse: requeued events go to the front and keep their order.
+        of_node.into_iter().rev().for_each(|purpose| self.handle_node_failure(now, purpose));
     }
 
     /// A registry command has failed or has an unknown outcome.

@@ -16,6 +16,7 @@ use super::super::command_request::{CommandRequest, PublishCommand, RedisRequest
 use super::super::driver_messages::LinkId;
 use super::super::link::{Purpose, SubscriptionChange};
 use super::super::open_request::{Asker, OpenRequest};
+use super::super::orders::OrderReturn;
 use super::super::outputs::{CoreOutput, EndpointStates};
 use super::super::resp::Frame;
 use super::super::revocation_read::{RevocationPart, RevocationRead};
@@ -101,6 +102,7 @@ impl RedisCore {
                 return ControlFlow::Break(());
             }
             CommandRequest::Presence(request) => self.present.accept(partition, endpoint, request),
+            CommandRequest::Control(order) => self.orders.begin(order),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -203,8 +205,9 @@ impl RedisCore {
                 let partition = self.servers.route(&channel);
                 self.present.remember_departure(partition, channel, client);
             }
-            // The local endpoints still receive it.
-            CommandRequest::Control(control) => self.outputs.notify(BrokerEvent::Control(control)),
+            CommandRequest::Control(order) if self.orders.end(&order) == OrderReturn::Missing => {
+                self.outputs.notify(BrokerEvent::Control(order));
+            }
             _ => {}
         }
     }

@@ -7,8 +7,10 @@
 mod batches;
 mod endpoint;
 mod faults;
+mod lost_link;
 mod network;
 mod node;
+mod pair;
 mod run;
 mod server;
 mod simulation;
