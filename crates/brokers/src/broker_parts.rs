@@ -3,16 +3,20 @@
 //! Invariant: an endpoint receives publications, control messages and revocations from one broker
 //! each; of a broker that carries only presence it receives only replies.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::broker::{BrokerEvent, BrokerRequest, Membership, PublicationsRequest};
+use engine::broker::{
+    BrokerError, BrokerEvent, BrokerRequest, Membership, PublicationsRequest, RequestId,
+};
 use engine::rules::Rules;
 use wire::protocol::ClientInfo;
 
 use crate::{
-    Broker, Endpoint, Health, Inbox, LeavePublisher, NodeBus, PresenceBroker, PublicationBroker,
-    RegistryBroker,
+    Broker, Endpoint, Health, Inbox, LeavePublisher, NodeBus, OnConfirmed, PresenceBroker,
+    PublicationBroker, RegistryBroker,
 };
 
 /// See the module.
@@ -39,10 +43,16 @@ struct RepliesOnly(Arc<dyn Inbox>);
 struct PartsLeaves {
     publications: Arc<dyn PublicationBroker>,
     endpoint: Endpoint,
+    inbox: Arc<ConfirmationInbox>,
 }
 
-/// Drops events.
-struct NoInbox;
+/// Passes the replies to confirmations on.
+#[derive(Default)]
+struct ConfirmationInbox {
+    /// By the numbers of their requests.
+    open: Mutex<HashMap<u64, OnConfirmed>>,
+    last: AtomicU64,
+}
 
 impl BrokerParts {
     /// Uses one broker for all parts.
@@ -70,8 +80,9 @@ impl BrokerParts {
     #[must_use]
     pub fn leave_publisher(&self) -> Arc<dyn LeavePublisher> {
         let publications = self.publications.clone();
-        let endpoint = publications.attach(Arc::new(NoInbox));
-        Arc::new(PartsLeaves { publications, endpoint })
+        let inbox = Arc::new(ConfirmationInbox::default());
+        let endpoint = publications.attach(inbox.clone());
+        Arc::new(PartsLeaves { publications, endpoint, inbox })
     }
 
     /// Attaches a new endpoint to all parts.
@@ -160,10 +171,43 @@ impl LeavePublisher for PartsLeaves {
         let leave = PublicationsRequest::Announce { channel, info, change };
         self.publications.submit_publications(self.endpoint, leave);
     }
+
+    /// Reads the TTL of the channel: requests about a channel take effect in order, so that the
+    /// read succeeds only where the leaves before it have arrived.
+    fn confirm(&self, channel: Arc<str>, then: OnConfirmed) {
+        let id = RequestId::new(self.inbox.begin(then));
+        let read = PublicationsRequest::ChannelTtl { id, channel };
+        self.publications.submit_publications(self.endpoint, read);
+    }
 }
 
-impl Inbox for NoInbox {
-    fn deliver(&self, _: BrokerEvent) {}
+impl ConfirmationInbox {
+    fn begin(&self, then: OnConfirmed) -> u64 {
+        let number = self.last.fetch_add(1, Ordering::Relaxed);
+        self.open().insert(number, then);
+        number
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, OnConfirmed>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inbox for ConfirmationInbox {
+    fn deliver(&self, event: BrokerEvent) {
+        let BrokerEvent::Reply(reply) = event else { return };
+        let (number, result) = reply.outcome();
+        let then = self.open().remove(&number);
+        if let Some(then) = then {
+            then(match result {
+                // A broker that cannot read the TTL of this channel ever can confirm nothing.
+                Err(
+                    BrokerError::NotSupported | BrokerError::NameTooLong | BrokerError::TooLarge,
+                ) => Ok(()),
+                result => result,
+            });
+        }
+    }
 
     fn is_full(&self) -> bool {
         false

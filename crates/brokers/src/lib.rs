@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::broker::{
-    BrokerEvent, NodeBusRequest, PresenceRequest, PublicationsRequest, RegistryRequest,
+    BrokerError, BrokerEvent, NodeBusRequest, PresenceRequest, PublicationsRequest, RegistryRequest,
 };
 use engine::rules::Rules;
 use wire::protocol::ClientInfo;
@@ -91,7 +91,15 @@ pub trait RegistryBroker: Broker {
 pub trait LeavePublisher: Send + Sync {
     /// Publishes that a client has left a channel. Never blocks.
     fn publish_leave(&self, channel: Arc<str>, info: Arc<ClientInfo>);
+
+    /// Asks whether the leaves that were published in a channel before have reached the broker.
+    /// Never blocks.
+    fn confirm(&self, channel: Arc<str>, then: OnConfirmed);
 }
+
+/// Receives whether leaves have reached the broker that publishes them. Called once, on any thread,
+/// also before the call that passes it on returns.
+pub type OnConfirmed = Box<dyn FnOnce(Result<(), BrokerError>) + Send>;
 
 /// Whether a broker can carry requests.
 #[derive(Clone, Debug, PartialEq, Eq)]

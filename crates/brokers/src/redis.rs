@@ -88,6 +88,7 @@ mod payload;
 mod presence;
 mod publish_batch;
 mod publish_call;
+mod published_leaves;
 mod registry;
 mod request_connection;
 mod resp;
@@ -184,7 +185,7 @@ impl RedisBroker {
         settings: RedisSettings,
         leaves: Option<Arc<dyn LeavePublisher>>,
     ) -> io::Result<RedisBroker> {
-        let shared = Arc::new(Shared::new(leaves));
+        let (parts, shared) = (settings.parts, Arc::new(Shared::new(leaves)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let machine = Arc::new(Mutex::new(Machine::new(&settings, shared.clone())));
         let driver = Driver::new(settings, shared.clone(), machine.clone());

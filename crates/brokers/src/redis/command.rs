@@ -20,6 +20,7 @@ use super::open_request::OpenRequest;
 use super::page_progress::PageProgress;
 use super::payload;
 use super::publish_call::{PublishRun, PublishScriptCall, epoch_name};
+use super::published_leaves::PublishedLeaves;
 use super::resp::encode;
 use super::scripts::Script;
 use super::settings::{RedisParts, RedisSettings};
@@ -350,23 +351,24 @@ impl<'p> CommandTarget<'p> {
     pub(super) fn evict(
         self,
         (node, parts): (&str, RedisParts),
-        channel: &str,
-        cursor: &[u8],
+        step: &PublishedLeaves,
         out: &mut Vec<u8>,
     ) {
+        let channel = &step.channel;
         let name = match parts {
             RedisParts::All => self.keys.key(self.partition, "c", channel),
             RedisParts::Presence => String::new(),
         };
         let count = CLEANED_PER_COMMAND.to_string();
-        let words = [
+        let mut words = vec![
             node.as_bytes(),
             channel.as_bytes(),
             self.publish_command(),
             name.as_bytes(),
-            cursor,
+            &step.cursor,
             count.as_bytes(),
         ];
+        words.extend(step.clients.iter().map(String::as_bytes));
         self.script(Script::Evict, &self.presence_keys(channel, node), &words, out);
     }
 

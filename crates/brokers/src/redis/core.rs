@@ -47,8 +47,8 @@ pub(super) struct RedisCore {
     /// Unix time of the last input.
     unix_ms: i64,
     prefix: String,
-    /// Whether leaves are announced by Redis, or by another broker.
-    announcements: RedisParts,
+    /// What Redis carries; without publications, another broker announces leaves.
+    parts: RedisParts,
     servers: Servers,
     subscriptions: ChannelSubscriptions,
     present: PresenceTable,
@@ -110,6 +110,9 @@ impl RedisCore {
                 self.accept(time, endpoint, request.into(), endpoints);
             }
             Job::Detach { endpoint } => self.detach(time, endpoint, endpoints),
+            Job::LeavesConfirmed(leaves, result) => {
+                self.registry.handle_confirmed(time, (leaves, result), &mut self.servers);
+            }
             Job::Announce(options) => self.registry.announce_options(time, options),
         }
     }

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use engine::broker::BrokerRequest;
+use engine::broker::{BrokerError, BrokerRequest};
 
 use super::clock::MonotonicTime;
 use super::identity::ServerIdentity;
+use super::published_leaves::PublishedLeaves;
 use super::resp::Frame;
 use super::scripts::Digests;
 use super::settings::{Address, ServerLocation};
@@ -40,6 +41,8 @@ pub(super) enum Job {
     Request { endpoint: Endpoint, request: BrokerRequest },
     /// The endpoint is removed.
     Detach { endpoint: Endpoint },
+    /// Whether leaves have reached the broker that publishes them.
+    LeavesConfirmed(PublishedLeaves, Result<(), BrokerError>),
     /// The channel options have changed; the lease is renewed with them.
     Announce(EncodedOptions),
 }

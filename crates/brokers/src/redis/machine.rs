@@ -121,6 +121,7 @@ impl Machine {
                     inboxes.values().for_each(|inbox| inbox.deliver(event.clone()));
                 }
                 CoreOutput::Leave(channel, info) => self.shared.publish_leave(channel, info),
+                CoreOutput::ConfirmLeaves(leaves) => Shared::confirm_leaves(&self.shared, leaves),
                 CoreOutput::Warn(text) => self.shared.warnings.add(text),
                 CoreOutput::WarnOfSameName => self.shared.warnings.add_twin(self.core.name()),
                 CoreOutput::Nodes(nodes) => {

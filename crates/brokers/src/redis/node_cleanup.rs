@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use wire::protocol::ClientInfo;
 
 use super::answer;
 use super::cleanup::Cleanup;
@@ -13,6 +14,7 @@ use super::clock::MonotonicTime;
 use super::command::CleanupStep;
 use super::link::Purpose;
 use super::outputs::{CoreOutput, CoreOutputs};
+use super::published_leaves::PublishedLeaves;
 use super::resp::Frame;
 use super::servers::{CoreTurn, FIRST, Servers};
 use super::settings::RedisParts;
@@ -79,20 +81,20 @@ impl NodeCleanup {
         }
         let now = turn.now.time;
         match purpose {
-            Purpose::Evict(_, channel) => {
-                let cursor = report_left(channel, frame, turn.outputs);
-                match cursor {
-                    None => self.abandon(*number),
-                    Some(cursor) if &cursor[..] != b"0" => {
-                        self.evict(now, channel, &cursor, turn.servers);
-                    }
-                    Some(_) => {
-                        if self.current.as_mut().is_some_and(Cleanup::finish_channel) {
-                            self.request_channels(now, turn.servers);
-                        }
+            Purpose::Evict(_, channel) => match EvictedPage::read(frame) {
+                None => self.abandon(*number),
+                Some(page) if !page.left.is_empty() => {
+                    publish_left((*number, channel), page, turn.outputs);
+                }
+                Some(page) if &page.cursor[..] != b"0" => {
+                    self.evict(now, channel, &page.cursor, turn.servers);
+                }
+                Some(_) => {
+                    if self.current.as_mut().is_some_and(Cleanup::finish_channel) {
+                        self.request_channels(now, turn.servers);
                     }
                 }
-            }
+            },
             Purpose::PresentChannels(_) => self.handle_channels(now, frame, turn.servers),
             _ => match frame.list() {
                 Some([left, cursor]) if left.i64() > Some(0) => {
@@ -108,6 +110,18 @@ impl NodeCleanup {
             },
         }
         CleanupProgress::Unfinished
+    }
+
+    /// The leaves of these clients are published: removes the clients, and goes on.
+    pub(super) fn remove_left(
+        &mut self,
+        now: MonotonicTime,
+        leaves: &PublishedLeaves,
+        servers: &mut Servers,
+    ) {
+        if self.current.as_ref().is_some_and(|cleanup| cleanup.number() == leaves.number) {
+            self.send_evict(now, leaves, servers);
+        }
     }
 
     /// A command of a cleanup has failed.
@@ -158,10 +172,21 @@ impl NodeCleanup {
         servers: &mut Servers,
     ) {
         let Some(cleanup) = &self.current else { return };
+        let step = PublishedLeaves {
+            number: cleanup.number(),
+            channel: channel.clone(),
+            cursor: Bytes::copy_from_slice(cursor),
+            clients: Vec::new(),
+        };
+        self.send_evict(now, &step, servers);
+    }
+
+    fn send_evict(&mut self, now: MonotonicTime, step: &PublishedLeaves, servers: &mut Servers) {
+        let Some(cleanup) = &self.current else { return };
         let Some(partition) = cleanup.partition() else { return };
-        let purpose = Purpose::Evict(cleanup.number(), channel.clone());
+        let purpose = Purpose::Evict(cleanup.number(), step.channel.clone());
         let is_sent = servers.write(now, partition, purpose, |_, target, out| {
-            target.evict((cleanup.node(), self.parts), channel, cursor, out);
+            target.evict((cleanup.node(), self.parts), step, out);
         });
         if !is_sent {
             self.current = None;
@@ -182,12 +207,29 @@ impl NodeCleanup {
     }
 }
 
-/// Passes on the clients whose leaves remain to be announced; returns the next cursor. `None` if
-/// the answer is malformed.
-fn report_left(channel: &Arc<str>, frame: &Frame, outputs: &mut CoreOutputs) -> Option<Bytes> {
-    let [cursor, left] = frame.list()? else { return None };
-    for client in left.list().into_iter().flatten().filter_map(answer::client) {
-        outputs.add(CoreOutput::Leave(channel.clone(), client));
+/// The answer to one step of removing clients from a channel.
+struct EvictedPage {
+    cursor: Bytes,
+    left: Vec<Arc<ClientInfo>>,
+}
+
+impl EvictedPage {
+    /// `None` if the answer is malformed.
+    fn read(frame: &Frame) -> Option<EvictedPage> {
+        let [cursor, left] = frame.list()? else { return None };
+        let left = left.list()?.iter().filter_map(answer::client).collect();
+        Some(EvictedPage { cursor: cursor.text()?.clone(), left })
     }
-    Some(cursor.text().cloned().unwrap_or_else(|| Bytes::from_static(b"0")))
+}
+
+/// Has the leaves published that remain to be. Their clients stay in Redis until that is confirmed,
+/// so that each leave is published at least once, whatever fails.
+fn publish_left((number, channel): (u64, &Arc<str>), page: EvictedPage, outputs: &mut CoreOutputs) {
+    let clients = page.left.iter().map(|info| info.client.clone()).collect();
+    for info in page.left {
+        outputs.add(CoreOutput::Leave(channel.clone(), info));
+    }
+    let channel = channel.clone();
+    let leaves = PublishedLeaves { number, channel, cursor: page.cursor, clients };
+    outputs.add(CoreOutput::ConfirmLeaves(leaves));
 }

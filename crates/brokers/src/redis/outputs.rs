@@ -10,6 +10,7 @@ use engine::broker::{BrokerError, BrokerEvent, BrokerReply, ReplyValue};
 use wire::protocol::ClientInfo;
 
 use super::open_request::Asker;
+use super::published_leaves::PublishedLeaves;
 use super::unavailable::UnavailableReason;
 use crate::Endpoint;
 
@@ -22,6 +23,8 @@ pub(super) enum CoreOutput {
     Notify(BrokerEvent),
     /// A client whose leave another broker must publish: its channel, and the client.
     Leave(Arc<str>, Arc<ClientInfo>),
+    /// Ask the other broker whether these leaves have reached it; the answer is a job.
+    ConfirmLeaves(PublishedLeaves),
     /// A warning for the operator.
     Warn(String),
     /// Another node has this node's name.

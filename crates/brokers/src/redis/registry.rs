@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use engine::broker::BrokerError;
 use engine::lifecycle::Lifecycle;
 
 use super::clock::MonotonicTime;
@@ -15,6 +16,7 @@ use super::link::Purpose;
 use super::master_check::OtherNodes;
 use super::node_cleanup::{CleanupProgress, NodeCleanup};
 use super::outputs::{CoreOutput, CoreOutputs, NodeRecord};
+use super::published_leaves::PublishedLeaves;
 use super::resp::Frame;
 use super::servers::{CoreTurn, FIRST, Servers};
 use super::settings::RedisSettings;
@@ -179,6 +181,19 @@ impl Registry {
             }
         }
         LeaseStatus::Valid
+    }
+
+    /// Leaves of a node that is cleaned up have reached the broker that publishes them, or not.
+    pub(super) fn handle_confirmed(
+        &mut self,
+        now: MonotonicTime,
+        (leaves, result): (PublishedLeaves, Result<(), BrokerError>),
+        servers: &mut Servers,
+    ) {
+        match result {
+            Ok(()) => self.cleanup.remove_left(now, &leaves, servers),
+            Err(_) => self.cleanup.abandon(leaves.number),
+        }
     }
 
     fn handle_scan(&mut self, turn: &mut CoreTurn<'_>, frame: &Frame) {

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use wire::protocol::ClientInfo;
 
 use super::driver_messages::Job;
+use super::published_leaves::PublishedLeaves;
 use super::unavailable::UnavailableReason;
 use crate::channel_options::ChannelOptions;
 use crate::endpoints::Endpoints;
@@ -53,6 +54,21 @@ impl Shared {
         if let Some(leaves) = &self.leaves {
             leaves.publish_leave(channel, info);
         }
+    }
+
+    /// Queues a job with the answer.
+    pub(super) fn confirm_leaves(shared: &Arc<Shared>, leaves: PublishedLeaves) {
+        let Some(publisher) = &shared.leaves else { return };
+        let (channel, weak) = (leaves.channel.clone(), Arc::downgrade(shared));
+        publisher.confirm(
+            channel,
+            Box::new(move |result| {
+                let Some(shared) = weak.upgrade() else { return };
+                if shared.push(Job::LeavesConfirmed(leaves, result), 0) {
+                    shared.wake();
+                }
+            }),
+        );
     }
 
     pub(super) fn detach(&self, endpoint: Endpoint) {

@@ -374,8 +374,14 @@ fn run_script(pair: &mut Pair, step: u64) {
         9 => pair.script(Script::Present, &presence_keys[..3], &owned(&["0", "1000"])),
         10 => pair.script(Script::Count, &presence_keys[..3], &[]),
         11 => {
-            let arguments = owned(&[node, channel, "PUBLISH", "channel", "0", "200"]);
+            // Either Redis announces the leaves, or another broker.
+            let announces = pair.pick(&["channel", ""]);
+            let mut arguments = owned(&[node, channel, "PUBLISH", announces, "0", "200"]);
             pair.script(Script::Evict, &presence_keys, &arguments);
+            if announces.is_empty() {
+                arguments.extend(owned(&[client, "absent"]));
+                pair.script(Script::Evict, &presence_keys, &arguments);
+            }
         }
         12 => {
             let keys = [&registry_keys[..], &node_keys, &[of("options", "")]].concat();

@@ -6,6 +6,7 @@
 
 mod batches;
 mod endpoint;
+mod evictions;
 mod faults;
 mod lost_link;
 mod network;

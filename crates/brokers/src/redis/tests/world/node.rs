@@ -108,6 +108,7 @@ impl SimNode {
                 }
                 CoreOutput::Health(health) => self.health = health,
                 CoreOutput::Leave(..)
+                | CoreOutput::ConfirmLeaves(_)
                 | CoreOutput::Warn(_)
                 | CoreOutput::WarnOfSameName
                 | CoreOutput::Nodes(_)
