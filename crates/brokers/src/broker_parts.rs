@@ -140,11 +140,20 @@ impl BrokerParts {
         self.publications.end();
     }
 
-    /// Returns whether all parts can carry requests; the reason of the first that cannot.
+    /// Returns whether all parts can carry requests, with the reasons of all that cannot.
     #[must_use]
     pub fn health(&self) -> Health {
-        let unready = |health: &Health| matches!(health, Health::Unready { .. });
-        self.brokers().map(Broker::health).find(unready).unwrap_or(Health::Ready)
+        self.brokers().map(Broker::health).fold(Health::Ready, |known, next| match (known, next) {
+            (known, Health::Ready) => known,
+            (Health::Ready, next) => next,
+            (
+                Health::Unready { is_lasting, reason },
+                Health::Unready { is_lasting: is_next_lasting, reason: next_reason },
+            ) => Health::Unready {
+                is_lasting: is_lasting || is_next_lasting,
+                reason: format!("{reason}; {next_reason}"),
+            },
+        })
     }
 
     /// See [`Broker::lag`]; that of publications.

@@ -142,6 +142,7 @@ pub use unavailable::UnavailableReason;
 
 /// The broker; a thread of its own runs it until [`Broker::end`] or drop.
 pub struct RedisBroker {
+    parts: RedisParts,
     shared: Arc<Shared>,
     machine: Arc<Mutex<Machine>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -196,7 +197,7 @@ impl RedisBroker {
                 die("its thread panicked");
             }
         })?;
-        Ok(RedisBroker { shared, machine, thread: Mutex::new(Some(thread)) })
+        Ok(RedisBroker { parts, shared, machine, thread: Mutex::new(Some(thread)) })
     }
 
     /// Sends queued requests from the calling thread when no reply is pending: batching would gain
@@ -269,7 +270,7 @@ impl Broker for RedisBroker {
     fn health(&self) -> Health {
         self.shared.reason().map_or(Health::Ready, |reason| Health::Unready {
             is_lasting: reason.is_lasting(),
-            reason: reason.to_string(),
+            reason: reason.text(self.parts),
         })
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use brokers::memory::Usage;
 use brokers::nats::NatsOptions;
+use brokers::redis::RedisParts;
 use brokers::{Broker as _, BrokerParts, Health, MemoryBroker, NatsBroker, RedisBroker};
 use engine::random::Random;
 use tokio::time::Instant;
@@ -43,7 +44,7 @@ pub(crate) struct BrokerOpening<'a> {
     pub(crate) starting: &'a Starting,
 }
 
-/// Opens the broker. Waits for an unreachable Redis if `engine.redis.wait_at_start` is set.
+/// Opens the broker. Waits for an unreachable Redis if `wait_at_start` is set.
 pub(crate) async fn open(
     opening: BrokerOpening<'_>,
     random: &mut Random,
@@ -56,7 +57,7 @@ pub(crate) async fn open(
             let settings =
                 redis.settings(new_id(random), opening.name.to_owned(), random.next_u64());
             let broker = Arc::new(RedisBroker::start_for_presence(settings, leaves)?);
-            wait(&broker, redis, opening.starting).await?;
+            wait(&broker, (redis, RedisParts::Presence), opening.starting).await?;
             parts.with_presence(broker)
         }
     }))
@@ -98,7 +99,7 @@ async fn open_engine(
             // Set before the broker is ready, so that other nodes receive the options with the
             // first lease.
             broker.set_rules(&config.rules);
-            wait(&broker, redis, starting).await?;
+            wait(&broker, (redis, RedisParts::All), starting).await?;
             Ok(BrokerParts::of(broker))
         }
     }
@@ -106,7 +107,7 @@ async fn open_engine(
 
 async fn wait(
     broker: &RedisBroker,
-    redis: &RedisEngine,
+    (redis, parts): (&RedisEngine, RedisParts),
     starting: &Starting,
 ) -> Result<(), StartError> {
     let start = Instant::now();
@@ -122,7 +123,8 @@ async fn wait(
         }
         starting.waits_for(&reason);
         if redis.waits_at_start && reason != logged && start.elapsed() >= LOG_AFTER {
-            warn!(%reason, "waiting for Redis; only /health and /ready are served yet (engine.redis.wait_at_start)");
+            let option = format!("{}.wait_at_start", parts.options_key());
+            warn!(%reason, option, "waiting for Redis; only /health and /ready are served yet");
             logged = reason;
         }
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;

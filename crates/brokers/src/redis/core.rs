@@ -76,7 +76,7 @@ impl RedisCore {
             outputs: CoreOutputs::default(),
             unix_ms: 0,
             prefix: settings.prefix.clone(),
-            announcements: settings.parts,
+            parts: settings.parts,
             servers,
             subscriptions: ChannelSubscriptions::new(count),
             present: PresenceTable::new(count),
@@ -91,7 +91,10 @@ impl RedisCore {
     }
 
     /// The parts that handle what concerns all nodes, and what they work with.
-    fn parts(&mut self, now: MonotonicTime) -> (&mut Registry, &mut SurveyTable, CoreTurn<'_>) {
+    fn node_parts(
+        &mut self,
+        now: MonotonicTime,
+    ) -> (&mut Registry, &mut SurveyTable, CoreTurn<'_>) {
         let now = ClockReading { time: now, unix_ms: self.unix_ms };
         let turn = CoreTurn { now, servers: &mut self.servers, outputs: &mut self.outputs };
         (&mut self.registry, &mut self.surveys, turn)
@@ -373,7 +376,7 @@ impl RedisCore {
             Purpose::Revocations(reading) => self.handle_revocations(now, *reading, frame),
             Purpose::Survey(number) => self.handle_survey_nodes(number, frame),
             purpose => {
-                let (registry, _, mut turn) = self.parts(now);
+                let (registry, _, mut turn) = self.node_parts(now);
                 if registry.handle_answer(&mut turn, &purpose, frame) == LeaseStatus::Lapsed {
                     self.renew_all_presence(now);
                 }
@@ -522,10 +525,11 @@ impl RedisCore {
         }
         let of = channel.map(|channel| format!(" about channel {channel:?}")).unwrap_or_default();
         let hint = match is_foreign {
-            true => {
-                "; the key holds data of another application: choose another engine.redis.prefix"
-            }
-            false => "",
+            true => format!(
+                "; the key holds data of another application: choose another {}.prefix",
+                self.parts.options_key()
+            ),
+            false => String::new(),
         };
         self.outputs
             .warn(format!("Redis at {address} refused a command{of}: {}{hint}", show(text)));

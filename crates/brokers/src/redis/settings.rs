@@ -53,6 +53,17 @@ pub enum RedisParts {
     Presence,
 }
 
+impl RedisParts {
+    /// The key of the section with the options of this broker, in messages to operators.
+    #[must_use]
+    pub fn options_key(self) -> &'static str {
+        match self {
+            RedisParts::All => "engine.redis",
+            RedisParts::Presence => "presence_manager.redis",
+        }
+    }
+}
+
 impl RedisSettings {
     /// Prefix including the database, since pub/sub ignores databases.
     pub(super) fn root(&self) -> String {

@@ -1,6 +1,6 @@
 //! Reasons why Redis is unavailable; each text names the option to check.
 
-use super::settings::Address;
+use super::settings::{Address, RedisParts};
 
 /// Why Redis is unavailable. The text names the option to check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -170,6 +170,13 @@ pub enum UnavailableReason {
 }
 
 impl UnavailableReason {
+    /// The text for the operator of a broker that carries these parts: it names the options of that
+    /// broker, where the text itself names those of `engine.redis`.
+    #[must_use]
+    pub fn text(&self, parts: RedisParts) -> String {
+        self.to_string().replace(RedisParts::All.options_key(), parts.options_key())
+    }
+
     /// The reason for an error reply.
     pub(super) fn of_answer(address: &Address, text: &[u8]) -> UnavailableReason {
         let (address, shown) = (address.clone(), show(text));
@@ -210,4 +217,19 @@ const ACL_ERRORS_IN_SCRIPTS: [&[u8]; 2] =
 /// Server text for messages: without control characters, at most 200 characters.
 pub(super) fn show(text: &[u8]) -> String {
     String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_names_the_options_of_its_broker() {
+        let address = || Address { host: "a".to_owned(), port: 1 };
+        let reason = UnavailableReason::Login(address(), "WRONGPASS".to_owned());
+        assert_eq!(reason.text(RedisParts::All), reason.to_string());
+        let text = reason.text(RedisParts::Presence);
+        let expected = "presence_manager.redis.user and presence_manager.redis.password";
+        assert!(text.contains(expected) && !text.contains("engine.redis"), "{text}");
+    }
 }

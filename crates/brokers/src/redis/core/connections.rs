@@ -164,7 +164,7 @@ impl RedisCore {
         if self.servers.partitions[0].link == Some(id) {
             self.registry.reason = None;
         }
-        let text = reason.to_string();
+        let text = reason.text(self.parts);
         let jitter = self.servers.random_number();
         let connection = self.servers.links.end(id, reason, jitter);
         match &connection {

@@ -43,7 +43,7 @@ impl RedisCore {
             RedisRequest::Unsubscribe { channel } => self.unsubscribe(now, endpoint, &channel),
             RedisRequest::Lifecycle(event) => self.registry.lifecycle.note(endpoint, event),
             RedisRequest::Survey { id, question } => {
-                let (_, surveys, mut turn) = self.parts(now);
+                let (_, surveys, mut turn) = self.node_parts(now);
                 surveys.ask(&mut turn, Asker { endpoint, id }, &question);
             }
             RedisRequest::ReadRevocations { id } => {
@@ -150,7 +150,7 @@ impl RedisCore {
         (channel, info): (Arc<str>, Arc<ClientInfo>),
         endpoints: &dyn EndpointStates,
     ) {
-        match self.announcements {
+        match self.parts {
             RedisParts::Presence => self.outputs.add(CoreOutput::Leave(channel, info)),
             RedisParts::All => {
                 let change = Membership::Leave;
