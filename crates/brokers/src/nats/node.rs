@@ -321,7 +321,7 @@ impl Node {
                 self.shared.endpoints.notify_all(&BrokerEvent::Revocation(Arc::new(revocation)));
             }
             NodeMessage::Answer { node, number, answer } => {
-                self.surveys.handle_answer(node, number, answer);
+                self.surveys.handle_answer(&node, number, answer);
             }
         }
     }

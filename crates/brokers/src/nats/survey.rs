@@ -67,9 +67,9 @@ impl OpenSurveys {
     }
 
     /// Passes an answer of a node on to its survey, which may have ended.
-    pub(super) fn handle_answer(&self, node: String, number: u64, answer: Bytes) {
+    pub(super) fn handle_answer(&self, node: &str, number: u64, answer: Bytes) {
         if let Some(survey) = self.open.borrow_mut().get_mut(&number) {
-            survey.handle(&node, answer);
+            survey.handle(node, answer);
             if survey.is_complete() {
                 self.has_completed.notify_waiters();
             }
