@@ -209,8 +209,19 @@ pub struct ClientRules {
     pub leave_grace_ms: u64,
     /// Whether lifecycle events are published (`lifecycle.enabled`).
     pub sends_lifecycle: bool,
+    /// Events that the server gets as effects.
+    pub reports: ReportedEvents,
     /// Subscribes each user to a personal channel.
     pub personal_channel: Option<PersonalChannel>,
+}
+
+/// Events that the server gets as [`crate::Effect::Event`]. None by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReportedEvents {
+    /// Clients that connect and disconnect.
+    pub clients: bool,
+    /// Subscriptions that become active and end.
+    pub subscriptions: bool,
 }
 
 /// Options of `client.subscribe_to_user_personal_channel`.
@@ -280,6 +291,7 @@ impl Default for ClientRules {
             connect_include_server_time: false,
             leave_grace_ms: 0,
             sends_lifecycle: true,
+            reports: ReportedEvents::default(),
             personal_channel: None,
         }
     }

@@ -7,22 +7,25 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use wire::protocol::{Disconnect, ErrorCode};
+use wire::protocol::{ClientInfo, Disconnect, ErrorCode};
 
 use crate::broker::BrokerRequest;
+use crate::broker::NodeBusRequest;
 use crate::call::{CallIds, SessionCall, SessionCallId};
 use crate::checks::Checks;
 use crate::counters::{CommandKind, Counters};
 use crate::encoding::Encoder;
 use crate::hash_keys::HashKeys;
 use crate::hub::{Hub, SubscriberKey};
+use crate::lifecycle::{Change, Lifecycle};
 use crate::limits::{NOTED_CHARACTERS_MAX, NOTES_MAX};
 use crate::pending::PendingRequests;
 use crate::random::Random;
 use crate::rates::Bucket;
 use crate::recent_channels::RecentChannels;
 use crate::refusal::Refusal;
-use crate::rules::Rules;
+use crate::rules::{ClientRules, Rules};
+use crate::session_event::{SessionChange, SessionEvent};
 use crate::session_key::SessionKey;
 use crate::shared_buckets::SharedBuckets;
 use crate::time::Now;
@@ -46,6 +49,8 @@ pub enum Effect {
         /// What to ask.
         what: SessionCall,
     },
+    /// Report what the rules ask to report.
+    Event(Box<SessionEvent>),
     /// Inform the operator; nothing else depends on it.
     Note {
         /// Session concerned.
@@ -219,6 +224,36 @@ impl Outputs {
     fn note_cause(&mut self, key: SessionKey, channel: &str, cause: SessionNotice) {
         if self.effects.len() < NOTES_MAX {
             self.effects.push_back(Effect::Note { key, channel: channel.into(), cause });
+        }
+    }
+
+    /// Reports that a client connected or disconnected, to whom the rules say.
+    pub(crate) fn report_client(
+        &mut self,
+        rules: &ClientRules,
+        (info, at_ms): (&Arc<ClientInfo>, i64),
+        change: Change,
+    ) {
+        if rules.reports.clients {
+            let (info, what) = (info.clone(), SessionChange::Client(change.clone()));
+            self.effects.push_back(Effect::Event(Box::new(SessionEvent { info, what, at_ms })));
+        }
+        if rules.sends_lifecycle {
+            let info = info.clone();
+            self.submit(NodeBusRequest::Lifecycle(Lifecycle { info, change, at_ms }));
+        }
+    }
+
+    /// Reports that a subscription became active or ended, if the rules say so.
+    pub(crate) fn report_subscription(
+        &mut self,
+        rules: &ClientRules,
+        (info, at_ms): (&Arc<ClientInfo>, i64),
+        what: impl FnOnce() -> SessionChange,
+    ) {
+        if rules.reports.subscriptions {
+            let event = SessionEvent { info: info.clone(), what: what(), at_ms };
+            self.effects.push_back(Effect::Event(Box::new(event)));
         }
     }
 

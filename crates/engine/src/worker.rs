@@ -21,7 +21,7 @@ use bytes::Bytes;
 use slab::Slab;
 use wire::protocol::{self, Disconnect, DisconnectCode, PushEvent};
 
-use crate::broker::{BrokerEvent, Control, Membership, NodeBusRequest};
+use crate::broker::{BrokerEvent, Control, Membership};
 use crate::buckets::ConnectionBuckets;
 use crate::call::SessionCallId;
 use crate::capacity::{Kept, shrink_queue, shrink_vec};
@@ -31,7 +31,7 @@ use crate::departures::Departures;
 use crate::encoding::Encoder;
 use crate::hash_keys::HashKeys;
 use crate::hub::Hub;
-use crate::lifecycle::{Change, Lifecycle};
+use crate::lifecycle::Change;
 use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::recent_channels::RecentChannels;
@@ -462,8 +462,8 @@ impl Worker {
                 turn.users.remove(&info.user, key.slot);
                 if session.is_online {
                     let change = Change::Offline { reason: reason() };
-                    let (info, at_ms) = (info.clone(), now.unix_ms);
-                    turn.out.submit(NodeBusRequest::Lifecycle(Lifecycle { info, change, at_ms }));
+                    let subject = (info, now.unix_ms);
+                    turn.out.report_client(&turn.rules.client, subject, change);
                 }
             }
         });

@@ -107,7 +107,7 @@ const MUTANTS: &[Mutant] = &[
         file: "session.rs",
         right: "            self.phase = Phase::Closed;\n            self.waiting = None;",
         wrong: "            self.waiting = None;",
-        oracles: &["Close", "Lifecycle"],
+        oracles: &["Close", "Lifecycle", "Reported"],
     },
     Mutant {
         name: "a bucket is never empty",

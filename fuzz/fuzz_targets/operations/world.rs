@@ -454,7 +454,7 @@ impl World {
                     self.broker.submit(self.endpoint, request);
                 }
                 Effect::Call { key, call, what } => self.calls.push_back((key, call, what)),
-                Effect::Note { .. } => {}
+                Effect::Event(_) | Effect::Note { .. } => {}
                 Effect::Close { key, disconnect } => {
                     let Some(outbox) = self.worker.outbox(key) else { continue };
                     if disconnect == DisconnectCode::Slow.into() {

@@ -19,7 +19,7 @@ use crate::call::{CallContext, CallRefusal, ConnectCall, SessionCall};
 use crate::channel::{self, Actor};
 use crate::claims::{ConnectionClaims, SubscriptionGrant, TokenRefusal};
 use crate::credentials::Credentials;
-use crate::lifecycle::{Change, Lifecycle};
+use crate::lifecycle::Change;
 use crate::limits::{TTL_SECONDS_MAX, reply_bytes_max};
 use crate::personal;
 use crate::refusal::Refusal;
@@ -246,10 +246,10 @@ fn finish(session: &mut Session, turn: &mut Turn<'_>) {
 }
 
 fn send_online(session: &mut Session, turn: &mut Turn<'_>) {
-    if let Some(info) = session.info.clone().filter(|_| turn.rules.client.sends_lifecycle) {
+    if let Some(info) = &session.info {
         session.is_online = true;
-        let (change, at_ms) = (Change::Online, session.admitted_at_ms);
-        turn.out.submit(NodeBusRequest::Lifecycle(Lifecycle { info, change, at_ms }));
+        let subject = (info, session.admitted_at_ms);
+        turn.out.report_client(&turn.rules.client, subject, Change::Online);
     }
 }
 

@@ -33,6 +33,7 @@ use crate::limits::{FRAME_COST, reply_bytes_max};
 use crate::pending::PendingRead;
 use crate::recovery::{self, RecoveredStream, Recovery};
 use crate::rules::{Namespace, RecoveryMode, Rules};
+use crate::session_event::SessionChange;
 use crate::subscribers::SubscriberPhase;
 use crate::turn::{Effect, Outputs, SessionNotice, Turn};
 
@@ -394,6 +395,9 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
     let (channel, subscriber_key) = (subscription.channel.clone(), subscription.subscriber_key);
     let (traits, info) = (subscription.traits, subscription.info.clone());
     turn.out.counters.subscriptions_joined += 1;
+    let subject = (&info, turn.now.unix_ms);
+    let what = || SessionChange::Subscribed(channel.clone());
+    turn.out.report_subscription(&turn.rules.client, subject, what);
     let mut has_gap = joining.has_overflown;
     // The stream may have changed its epoch while the connect reply waited for other channels.
     has_gap |= traits.is_positioned && *turn.hub.channel(subscriber_key).epoch != *epoch;
@@ -529,6 +533,11 @@ pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> 
     }
     shrink_vec(&mut session.subscriptions, Kept::OfMany);
     let (channel, key) = (subscription.channel, subscription.subscriber_key);
+    if subscription.joining.is_none() {
+        let subject = (&subscription.info, turn.now.unix_ms);
+        let what = || SessionChange::Unsubscribed(channel.clone());
+        turn.out.report_subscription(&turn.rules.client, subject, what);
+    }
     // Who subscribes next may get the same key, and misses nothing.
     turn.out.gaps.retain(|(_, gap)| *gap != key);
     if let Some(channel) = turn.hub.leave(key) {

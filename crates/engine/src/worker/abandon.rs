@@ -8,11 +8,12 @@ use std::sync::Arc;
 use wire::protocol::{ClientInfo, DisconnectCode};
 
 use super::{Worker, find};
-use crate::broker::{Membership, NodeBusRequest, PresenceRequest, PublicationsRequest};
+use crate::broker::{Membership, PresenceRequest, PublicationsRequest};
 use crate::buckets::ConnectionBuckets;
-use crate::lifecycle::{Change, Lifecycle};
+use crate::lifecycle::Change;
 use crate::session::timers::Timers;
-use crate::session::{Opening, Phase, Session};
+use crate::session::{Opening, Phase, Session, Subscription};
+use crate::session_event::SessionChange;
 use crate::session_key::SessionKey;
 use crate::time::Now;
 use crate::turn::{Effect, Outputs};
@@ -87,13 +88,16 @@ impl Worker {
             }
         }
         if let Some(info) = broken.info.take() {
-            let (is_online, at_ms) = (broken.is_online, now.unix_ms);
+            let (rules, at_ms) = (&self.rules.client, now.unix_ms);
             for channel in channels {
-                depart(&mut self.out, &broken, channel, &info);
+                if let Some(ended) = depart(&mut self.out, &broken, channel, &info) {
+                    let what = || SessionChange::Unsubscribed(ended.channel.clone());
+                    self.out.report_subscription(rules, (&ended.info, at_ms), what);
+                }
             }
-            if is_online {
+            if broken.is_online {
                 let change = Change::Offline { reason: REASON.into() };
-                self.out.submit(NodeBusRequest::Lifecycle(Lifecycle { info, change, at_ms }));
+                self.out.report_client(rules, (&info, at_ms), change);
             }
         }
         let disconnect = DisconnectCode::ServerError.into();
@@ -104,8 +108,13 @@ impl Worker {
 }
 
 /// Removes the client from the presence of a channel where it may be present, and announces the
-/// leave where the namespace publishes leaves.
-fn depart(out: &mut Outputs, broken: &Session, channel: Arc<str>, info: &Arc<ClientInfo>) {
+/// leave where the namespace publishes leaves. Returns the subscription, if it was active.
+fn depart<'s>(
+    out: &mut Outputs,
+    broken: &'s Session,
+    channel: Arc<str>,
+    info: &Arc<ClientInfo>,
+) -> Option<&'s Subscription> {
     let mut subscriptions = broken.subscriptions.iter();
     let subscription = subscriptions.find(|one| one.channel == channel && one.joining.is_none());
     let (name, client) = (channel.clone(), info.clone());
@@ -114,4 +123,5 @@ fn depart(out: &mut Outputs, broken: &Session, channel: Arc<str>, info: &Arc<Cli
         let (info, change) = (subscription.info.clone(), Membership::Leave);
         out.submit(PublicationsRequest::Announce { channel, info, change });
     }
+    subscription
 }

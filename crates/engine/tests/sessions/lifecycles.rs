@@ -1,8 +1,9 @@
 //! How sessions start, are kept alive, expire and end, and what other clients see of it.
 
+use engine::SessionChange;
 use engine::broker::{BrokerError, BrokerEvent, Order};
 use engine::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
-use engine::rules::PersonalChannel;
+use engine::rules::{PersonalChannel, ReportedEvents};
 use wire::protocol::DisconnectCode;
 
 use crate::world::{BEGIN, World, claims, rules, subscribed_to};
@@ -531,4 +532,35 @@ fn a_removed_session_receives_nothing() {
     world.says(key, r#"{"id":3,"rpc":{"method":"m"}}"#);
     assert!(world.received(other).is_empty());
     world.assert_no_state_remains();
+}
+
+#[test]
+fn clients_and_subscriptions_are_reported_in_pairs_where_the_rules_ask_for_it() {
+    let happen = |reports| {
+        let mut rules = rules();
+        rules.client.reports = reports;
+        rules.client.sends_lifecycle = false;
+        let mut world = World::with(rules);
+        let ann = world.user(subscribed_to("ann", &["news"]));
+        world.says(ann, r#"{"id":2,"subscribe":{"channel":"kept:x"}}"#);
+        world.settle();
+        world.says(ann, r#"{"id":3,"subscribe":{"channel":"closed:x"}}"#);
+        world.says(ann, r#"{"id":4,"unsubscribe":{"channel":"kept:x"}}"#);
+        world.settle();
+        world.cut(ann);
+        let events = world.events.iter();
+        let events = events.map(|event| match &event.what {
+            SessionChange::Client(change) => change.words().0.to_owned(),
+            SessionChange::Subscribed(channel) => format!("+{channel}"),
+            SessionChange::Unsubscribed(channel) => format!("-{channel}"),
+        });
+        events.collect::<Vec<_>>().join(" ")
+    };
+    let (clients, subscriptions) = (true, true);
+    assert_eq!(happen(ReportedEvents::default()), "");
+    assert_eq!(happen(ReportedEvents { clients, ..ReportedEvents::default() }), "online offline");
+    assert_eq!(
+        happen(ReportedEvents { clients, subscriptions }),
+        "online +news +kept:x -kept:x -news offline"
+    );
 }

@@ -19,7 +19,8 @@ use engine::rules::{Namespace, Permission, Rules, SubscribePermission};
 use engine::time::Now;
 use engine::worker::Worker;
 use engine::{
-    CallOutcome, Effect, Opening, PingStyle, SessionCall, SessionCallId, SessionKey, TokenKind,
+    CallOutcome, Effect, Opening, PingStyle, SessionCall, SessionCallId, SessionEvent, SessionKey,
+    TokenKind,
 };
 use wire::protocol::{Codec, Publication};
 use wire::websocket::Role;
@@ -64,6 +65,8 @@ pub(crate) struct World {
     pub(crate) calls: VecDeque<(SessionKey, SessionCallId, SessionCall)>,
     /// Closed sessions with their codes.
     pub(crate) closes: Vec<(SessionKey, u16)>,
+    /// Reported events.
+    pub(crate) events: Vec<SessionEvent>,
 }
 
 /// Rules with one namespace for each feature.
@@ -124,8 +127,19 @@ impl World {
         let encoder = Encoder::new(Deflater::new(1), 0);
         let now = Now { monotonic_ms: 0, unix_ms: BEGIN * 1000 };
         let worker = Worker::new(now, Arc::new(rules.clone()), encoder, 1, HashKeys::new([1, 2]));
-        let (calls, closes) = (VecDeque::new(), Vec::new());
-        World { worker, rules, broker, endpoint, queue, outside, answers, clock, calls, closes }
+        World {
+            worker,
+            rules,
+            broker,
+            endpoint,
+            queue,
+            outside,
+            answers,
+            clock,
+            calls: VecDeque::new(),
+            closes: Vec::new(),
+            events: Vec::new(),
+        }
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -194,6 +208,7 @@ impl World {
             match effect {
                 Effect::Broker(request) => self.broker.submit(self.endpoint, request),
                 Effect::Call { key, call, what } => self.calls.push_back((key, call, what)),
+                Effect::Event(event) => self.events.push(*event),
                 Effect::Note { .. } => {}
                 Effect::Close { key, disconnect } => self.closes.push((key, disconnect.number())),
             }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use engine::rates::{Bucket, Rate, Rates};
-use engine::rules::{Namespace, Permission, RecoveryMode, Rules, SubscribePermission};
+use engine::rules::{
+    Namespace, Permission, RecoveryMode, ReportedEvents, Rules, SubscribePermission,
+};
 
 use super::node::EXPIRED_CLOSE_DELAY_MS;
 
@@ -115,6 +117,7 @@ pub(crate) fn rates() -> Rates {
 /// Rules with short times, low limits, and a namespace for each kind of channel.
 pub(crate) fn rules() -> Rules {
     let mut rules = Rules::default();
+    rules.client.reports = ReportedEvents { clients: true, subscriptions: true };
     let client = &mut rules.client;
     client.queue_max_size = 2 * REPLY_BYTES;
     client.stale_close_delay_ms = 10_000;

@@ -23,6 +23,7 @@ mod node;
 mod oracle;
 mod plan;
 mod publishers;
+mod reported;
 mod run;
 mod token;
 mod truth;

@@ -22,6 +22,7 @@ use wire::websocket::encoder;
 use super::calls::Backends;
 use super::link::Link;
 use super::oracle::{Oracle, Violation};
+use super::reported::Reported;
 
 /// Limits of a message in either direction.
 pub(crate) const LIMITS: DecoderLimits =
@@ -57,6 +58,7 @@ pub(crate) struct Node {
     pub(crate) backends: Backends,
     /// Clients with an online event and no offline event.
     pub(crate) online: BTreeSet<String>,
+    pub(crate) reported: Reported,
     /// Codes of closed sessions.
     closes: HashMap<SessionKey, u16>,
     inflater: Inflater,
@@ -79,6 +81,7 @@ impl Node {
             stalled_until_ms: 0,
             backends: Backends::new(seed),
             online: BTreeSet::new(),
+            reported: Reported::default(),
             closes: HashMap::new(),
             inflater: Inflater::default(),
             queue_max_size,
@@ -223,6 +226,7 @@ impl Node {
                 Effect::Call { key, call, what } => {
                     self.backends.ask(now.monotonic_ms, (key, call), what)?;
                 }
+                Effect::Event(event) => self.reported.note(&event)?,
                 Effect::Note { .. } => {}
                 Effect::Close { key, disconnect } => {
                     let code = disconnect.number();

@@ -25,6 +25,8 @@ pub(crate) enum Oracle {
     Presence,
     /// A client has one online event, then one offline event.
     Lifecycle,
+    /// Reported events of clients and subscriptions come in pairs, in order.
+    Reported,
     /// No client exceeds the rates, and refused commands have no effect.
     Rate,
     /// Expiry of tokens is enforced.

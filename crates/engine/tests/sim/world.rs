@@ -561,6 +561,7 @@ impl World {
             *remains.entry("channels").or_default() += node.engine.hub().len();
             *remains.entry("users").or_default() += node.engine.users().len();
             *remains.entry("online").or_default() += node.online.len();
+            *remains.entry("reported").or_default() += node.reported.len();
         }
         for channel in CHANNELS {
             *remains.entry("present").or_default() += self.present(channel.name).len();

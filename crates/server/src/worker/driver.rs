@@ -429,6 +429,7 @@ impl Driver {
             match effect {
                 Effect::Broker(request) => self.parts.broker.submit(self.endpoint, request),
                 Effect::Call { key, call, what } => self.call(CallPlace { key, call }, what),
+                Effect::Event(_) => {}
                 Effect::Note { key, channel, cause } => self.note(key, &channel, &cause),
                 Effect::Close { key, disconnect } => self.close(key, &disconnect),
             }
