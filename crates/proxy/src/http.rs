@@ -103,12 +103,21 @@ impl HttpEndpoint {
 
 /// The connections of HTTP and gRPC: TCP, and TLS where the URL asks for it.
 pub(crate) fn connector(settings: &BackendSettings) -> HttpsConnector<HttpConnector> {
+    https_connector(settings.tls.clone(), settings.timeout)
+}
+
+/// Connects by TCP within a time, and by TLS where the URL asks for it. Without settings, TLS
+/// trusts the public roots.
+#[must_use]
+pub fn https_connector(
+    tls: Option<BackendTls>,
+    timeout: Duration,
+) -> HttpsConnector<HttpConnector> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(settings.timeout));
-    let BackendTls { config, server_name } =
-        settings.tls.clone().unwrap_or_else(BackendTls::public);
+    tcp.set_connect_timeout(Some(timeout));
+    let BackendTls { config, server_name } = tls.unwrap_or_else(BackendTls::public);
     let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
     match server_name {
         Some(name) => builder
@@ -130,7 +139,8 @@ pub(crate) fn replace(headers: &mut HeaderMap, others: &HeaderMap) {
 }
 
 /// The failure behind an error of the client.
-pub(crate) fn failure_of(error: &Error) -> BackendError {
+#[must_use]
+pub fn failure_of(error: &Error) -> BackendError {
     let kind = match error.is_connect() {
         true => kind_of_connect(error),
         false => FailureKind::Reset,
@@ -181,7 +191,8 @@ fn failure_of_status(response: &Response<Incoming>) -> BackendError {
 
 /// The time of `Retry-After` in seconds. A date is not read: clocks differ, and the breaker does
 /// its work without it.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
 }

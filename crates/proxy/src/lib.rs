@@ -36,6 +36,7 @@ pub use backend::Backend;
 pub use breaker::{Breaker, BreakerSettings, BreakerState};
 pub use failure::{BackendError, FailureKind};
 pub use headers::{CallerHeaders, Forwarding};
+pub use http::{failure_of, https_connector, retry_after};
 pub use reply::{
     BackendConnect, BackendPublish, BackendRenewal, BackendSubscribe, ProxyReply, ProxyResult,
     SubscribeOverrides,

@@ -19,6 +19,7 @@ mod danger;
 mod duration;
 mod engine;
 mod environment;
+mod events;
 mod feature;
 mod file;
 mod formats;
@@ -52,6 +53,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::engine::rules::Rules;
+use ::events::SinkSettings;
 use brokers::memory::Ceilings;
 use wire::websocket::decoder::DecoderLimits;
 
@@ -135,6 +137,8 @@ pub struct Config {
     pub api: Api,
     /// Consumers to run.
     pub consumers: Vec<ConsumerConfig>,
+    /// Sinks of events.
+    pub events: Vec<SinkSettings>,
     /// Address, keys and limits of the server API over gRPC; `None` if it is not served.
     pub grpc_api: Option<GrpcApi>,
     /// Path of the liveness check; `None` if disabled.

@@ -30,6 +30,7 @@ mod cluster;
 mod api;
 mod consumers;
 mod demo;
+mod events;
 mod grpc;
 mod service;
 

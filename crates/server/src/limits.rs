@@ -36,6 +36,13 @@ pub const BACKEND_CALLS_MAX: usize = 65_536;
 /// Bytes of these calls, so that large data cannot fill the memory while a backend is slow.
 pub const BACKEND_CALL_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// Time between two heartbeats of a node to the receivers of events: three of them within the time
+/// after which other nodes clean up after a node that has failed, and some more.
+pub const EVENTS_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time for which a node that stops waits until the receivers of events have taken what is queued.
+pub const EVENTS_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Frames written by one system call.
 pub const SLICES_PER_WRITE: usize = 64;
 

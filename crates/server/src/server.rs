@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
+use ::events::{EventBus, Occurrence};
 use brokers::memory::Usage;
 use engine::hash_keys::HashKeys;
 use engine::random::Random;
@@ -30,7 +31,7 @@ use crate::config::{Config, Engine, Shutdown};
 use crate::consumers::Consumers;
 use crate::demo;
 use crate::limits::throttle::Throttle;
-use crate::limits::{BROKER_END_TIMEOUT, START_PATIENCE};
+use crate::limits::{BROKER_END_TIMEOUT, EVENTS_STOP_TIMEOUT, START_PATIENCE};
 use crate::listener::ListenAddress;
 use crate::listeners::{Listeners, Serving};
 use crate::service::{Service, ServiceContext};
@@ -64,8 +65,7 @@ impl Server {
         let mut random = Random::new(seed()?);
         let clock = ServerClock::start();
         let (name, usage) = (node_name(&config), Arc::new(Usage::new(config.memory)));
-        let mut tasks = Supervisor::default();
-        let starting = Starting::new();
+        let (mut tasks, starting) = (Supervisor::default(), Starting::new());
         let listeners = Listeners::open(&config).await?;
         let counts: Arc<HttpCounts> = Arc::default();
         let hasher = HashKeys::new([seed()?, seed()?]);
@@ -84,12 +84,14 @@ impl Server {
         let admission = Arc::new(admission(&config));
         let revoked = Arc::new(Revoked::new(clock));
         let backends = Arc::new(Backends::new(&config.proxies, Handle::current()));
+        let events = Arc::new(EventBus::new(&name, &random.uuid(), &config.events));
         let parts = WorkerParts {
             rules: config.rules.clone(),
             broker: broker.clone(),
             clock,
             verification: Arc::new(Verification::start(verifiers(&config)?, clock)?),
             backends: backends.clone(),
+            events: events.clone(),
             admission: admission.clone(),
             wire: wire_settings(&config),
             revoked: revoked.clone(),
@@ -112,6 +114,7 @@ impl Server {
             usage,
             revoked,
             backends,
+            events,
             faults: tasks.faults(),
             consumers: ConsumerList::new(config.consumers.iter().map(|one| &*one.name)),
         });
@@ -120,15 +123,13 @@ impl Server {
         let keys = KeySets::of(&config);
         let service = Arc::new(Service::new(&ServiceContext::of(&members)));
         let routes = routes(&config, &node, admission, &service, &keys);
-        start_tasks(&mut tasks, &members);
+        start_tasks(&mut tasks, &members, &serving);
         if config.demo {
             start_ticker(&mut tasks, &service, clock, random.next_u64());
         }
-        follow_certificates(&mut tasks, &serving);
         serving.start(routes, &Welcome::of(&config));
         let consumers = Consumers::start(&mut tasks, &config.consumers, &node.consumers, &service);
-        let shutdown = config.shutdown;
-        Ok(Server { node, keys, serving, tasks, consumers, shutdown })
+        Ok(Server { node, keys, serving, tasks, consumers, shutdown: config.shutdown })
     }
 
     /// Addresses for clients.
@@ -179,6 +180,7 @@ impl Server {
     pub async fn stop(mut self) {
         self.node.is_ready.store(false, Ordering::Relaxed);
         info!("stopping");
+        record(&self.node, &Occurrence::NodeDraining);
         let clients = self.node.workers.iter().map(WorkerHandle::load).sum();
         let window = self.shutdown.window(clients);
         let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
@@ -200,6 +202,8 @@ impl Server {
         if tokio::time::timeout(self.shutdown.timeout, drained).await.is_err() {
             warn!("shutdown.timeout is over; remaining connections are cut off");
         }
+        record(&self.node, &Occurrence::NodeLeft);
+        self.node.events.stop(EVENTS_STOP_TIMEOUT).await;
         drop(self.tasks);
         let broker = self.node.broker.clone();
         // Notifies other nodes that this one has stopped. If the broker is unavailable, they find
@@ -214,15 +218,14 @@ impl Server {
     }
 }
 
+/// Records an event of this node.
+fn record(node: &Node, what: &Occurrence<'_>) {
+    node.events.record(node.clock.unix_ms(), what);
+}
+
 fn start_ticker(tasks: &mut Supervisor, service: &Arc<Service>, clock: ServerClock, seed: u64) {
     let service = service.clone();
     tasks.spawn("demo-ticker", move || demo::run_ticker(service.clone(), clock, seed));
-}
-
-fn follow_certificates(tasks: &mut Supervisor, serving: &Serving) {
-    for (task, certificate) in serving.certificates.clone() {
-        tasks.spawn(task, move || certificate.clone().follow_files());
-    }
 }
 
 fn first_tcp(addresses: &[ListenAddress]) -> Option<SocketAddr> {

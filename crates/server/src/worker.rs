@@ -21,6 +21,7 @@ use engine::counters::Counters;
 use engine::hash_keys::HashKeys;
 use engine::rules::Rules;
 use engine::shared_buckets::SharedBuckets;
+use events::EventBus;
 use tracing::error;
 use wire::websocket::decoder::DecoderLimits;
 
@@ -47,6 +48,8 @@ pub struct WorkerParts {
     pub verification: Arc<Verification>,
     /// Backends of the application.
     pub backends: Arc<Backends>,
+    /// Takes events for other systems.
+    pub events: Arc<EventBus>,
     /// Counts and admits connections.
     pub admission: Arc<Admission>,
     /// Settings of decoding and compression.

@@ -9,6 +9,7 @@ use brokers::memory::Usage;
 use brokers::{BrokerParts, Health};
 use engine::revocation::Revocation;
 use engine::rules::Rules;
+use events::EventBus;
 use tokio::sync::oneshot;
 
 use crate::admission::revoked::Revoked;
@@ -45,6 +46,8 @@ pub(crate) struct Node {
     pub(crate) revoked: Arc<Revoked>,
     /// Backends of the application.
     pub(crate) backends: Arc<Backends>,
+    /// Events for other systems.
+    pub(crate) events: Arc<EventBus>,
     /// Tasks and threads that are not running.
     pub(crate) faults: TaskFaults,
     pub(crate) consumers: ConsumerList,

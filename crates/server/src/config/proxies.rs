@@ -245,10 +245,11 @@ impl Resolver<'_> {
             grpc_metadata: self.names_of(&section.grpc_metadata),
             emulated_headers: self.names_of(&section.emulated_headers),
         };
-        let tls = self.tls(if is_grpc { &section.grpc.tls } else { &section.http.tls });
+        let tls =
+            resolve_tls(if is_grpc { &section.grpc.tls } else { &section.http.tls }, self.mistakes);
         let static_headers = match is_grpc {
             true => self.static_metadata(&section.grpc),
-            false => self.static_headers(&section.http.static_headers),
+            false => resolve_static_headers(&section.http.static_headers, self.mistakes),
         };
         let transforms = &section.http.status_to_code_transforms;
         let transforms = transforms.iter().filter_map(|section| self.transform(section)).collect();
@@ -289,27 +290,9 @@ impl Resolver<'_> {
         names.collect()
     }
 
-    fn static_headers(&mut self, setting: &Setting<BTreeMap<String, String>>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (text, value) in &**setting {
-            let name = HeaderName::from_bytes(text.as_bytes()).ok().filter(may_be_forwarded);
-            match (name, HeaderValue::from_str(value)) {
-                (Some(name), Ok(mut value)) => {
-                    value.set_sensitive(true);
-                    headers.insert(name, value);
-                }
-                _ => {
-                    let text = format!("{text:?} is not a header that can be sent");
-                    self.mistakes.push(setting.fault(text));
-                }
-            }
-        }
-        headers
-    }
-
     /// Static metadata and credentials of calls over gRPC.
     fn static_metadata(&mut self, grpc: &ProxyGrpcSection) -> HeaderMap {
-        let mut headers = self.static_headers(&grpc.static_metadata);
+        let mut headers = resolve_static_headers(&grpc.static_metadata, self.mistakes);
         if !grpc.credentials_key.is_empty() {
             let name = HeaderName::from_bytes(grpc.credentials_key.as_bytes());
             match (name, HeaderValue::from_str(grpc.credentials_value.as_str())) {
@@ -326,41 +309,6 @@ impl Resolver<'_> {
             }
         }
         headers
-    }
-
-    fn tls(&mut self, section: &ProxyTlsSection) -> Option<BackendTls> {
-        if !*section.enabled {
-            return None;
-        }
-        let mut pem = |setting: &Setting<String>| {
-            let read = read_pem(Kind::Text, &setting.some()?);
-            read.map_err(|error| self.mistakes.push(setting.fault(error))).ok()
-        };
-        let (roots, cert) = (pem(&section.server_ca_pem), pem(&section.cert_pem));
-        let key = (!section.key_pem.is_empty()).then(|| {
-            let read = read_pem(Secret::KIND, &section.key_pem);
-            read.map_err(|error| self.mistakes.push(section.key_pem.fault(error))).ok()
-        });
-        let key = key.flatten();
-        if section.cert_pem.is_empty() != section.key_pem.is_empty() {
-            let text = "cert_pem and key_pem are needed together";
-            self.mistakes.push(section.cert_pem.fault(text));
-        }
-        let server_name = section.server_name.some();
-        let tls = BackendTls::new(BackendTlsPem {
-            roots: roots.as_deref(),
-            own: cert.as_deref().zip(key.as_deref()),
-            server_name: server_name.as_deref(),
-        });
-        tls.map_err(|error| {
-            let text = error.to_string();
-            self.mistakes.push(match error {
-                BackendTlsError::Roots => section.server_ca_pem.fault(text),
-                BackendTlsError::Own(_) => section.cert_pem.fault(text),
-                BackendTlsError::ServerName => section.server_name.fault(text),
-            });
-        })
-        .ok()
     }
 
     fn transform(&mut self, section: &StatusTransformSection) -> Option<StatusTransform> {
@@ -410,6 +358,67 @@ impl Resolver<'_> {
             }
         }
     }
+}
+
+/// Headers of every request.
+pub(super) fn resolve_static_headers(
+    setting: &Setting<BTreeMap<String, String>>,
+    mistakes: &mut KeyedMistakes,
+) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (text, value) in &**setting {
+        let name = HeaderName::from_bytes(text.as_bytes()).ok().filter(may_be_forwarded);
+        match (name, HeaderValue::from_str(value)) {
+            (Some(name), Ok(mut value)) => {
+                value.set_sensitive(true);
+                headers.insert(name, value);
+            }
+            _ => {
+                let text = format!("{text:?} is not a header that can be sent");
+                mistakes.push(setting.fault(text));
+            }
+        }
+    }
+    headers
+}
+
+/// TLS settings, if they are enabled.
+pub(super) fn resolve_tls(
+    section: &ProxyTlsSection,
+    mistakes: &mut KeyedMistakes,
+) -> Option<BackendTls> {
+    if !*section.enabled {
+        return None;
+    }
+    let mut pem = |setting: &Setting<String>| {
+        let read = read_pem(Kind::Text, &setting.some()?);
+        read.map_err(|error| mistakes.push(setting.fault(error))).ok()
+    };
+    let (roots, cert) = (pem(&section.server_ca_pem), pem(&section.cert_pem));
+    let key = (!section.key_pem.is_empty()).then(|| {
+        let read = read_pem(Secret::KIND, &section.key_pem);
+        read.map_err(|error| mistakes.push(section.key_pem.fault(error))).ok()
+    });
+    let key = key.flatten();
+    if section.cert_pem.is_empty() != section.key_pem.is_empty() {
+        let text = "cert_pem and key_pem are needed together";
+        mistakes.push(section.cert_pem.fault(text));
+    }
+    let server_name = section.server_name.some();
+    let tls = BackendTls::new(BackendTlsPem {
+        roots: roots.as_deref(),
+        own: cert.as_deref().zip(key.as_deref()),
+        server_name: server_name.as_deref(),
+    });
+    tls.map_err(|error| {
+        let text = error.to_string();
+        mistakes.push(match error {
+            BackendTlsError::Roots => section.server_ca_pem.fault(text),
+            BackendTlsError::Own(_) => section.cert_pem.fault(text),
+            BackendTlsError::ServerName => section.server_name.fault(text),
+        });
+    })
+    .ok()
 }
 
 /// Bytes of a reason in a close frame (RFC 6455 §5.5), less its code.

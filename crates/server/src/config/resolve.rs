@@ -14,6 +14,7 @@ use super::consumers::resolve_consumers;
 use super::contradictions::check_names;
 use super::danger::dangers;
 use super::engine::{resolve_brokers, unused_engines};
+use super::events::{reported, resolve_events};
 use super::formats::warn_of_formats;
 use super::grpc_api;
 use super::kind::Kind;
@@ -101,6 +102,7 @@ pub(super) fn resolve(
         }),
         api,
         consumers: resolve_consumers(&options.consumers, &mut mistakes),
+        events: resolve_events(&options.events, &mut mistakes),
         grpc_api,
         health: options.health.enabled.then(|| options.health.handler_prefix.url_path()),
         metrics: options.prometheus.enabled.then(|| options.prometheus.handler_prefix.url_path()),
@@ -289,6 +291,7 @@ fn resolve_client(
         connect_include_server_time: *client.connect_include_server_time,
         leave_grace_ms: client.leave_grace.ms(),
         sends_lifecycle: *options.lifecycle.enabled,
+        reports: reported(&options.events),
         personal_channel: resolve_personal_channel(client, channels, mistakes),
     }
 }

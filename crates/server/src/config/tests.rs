@@ -11,6 +11,7 @@ mod compatible;
 mod consumers;
 pub(super) mod declarations;
 mod environment;
+mod events;
 mod forms;
 mod grpc_api;
 mod proxies;

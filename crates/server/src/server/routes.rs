@@ -135,6 +135,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
                 &NodeReport {
                     uptime_seconds: node.uptime_seconds(),
                     consumers: node.consumers.snapshots(),
+                    sinks: node.events.stats(),
                     backends: node.backends.stats(),
                 },
             );

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use crate::broker;
 use crate::cluster::members::Members;
+use crate::events;
+use crate::listeners::Serving;
 use crate::supervision::supervisor::Supervisor;
 
 /// Starts the tasks.
-pub(super) fn start_tasks(tasks: &mut Supervisor, members: &Arc<Members>) {
+pub(super) fn start_tasks(tasks: &mut Supervisor, members: &Arc<Members>, serving: &Serving) {
     let broker = members.node().broker.clone();
     let expiring = broker.clone();
     tasks.spawn("expiry", move || {
@@ -30,4 +32,8 @@ pub(super) fn start_tasks(tasks: &mut Supervisor, members: &Arc<Members>) {
     tasks.spawn("dynamic-configuration", move || following.clone().run_dynamic_config());
     let revoking = members.clone();
     tasks.spawn("revocations", move || revoking.clone().synchronize_revocations());
+    for (task, certificate) in serving.certificates.clone() {
+        tasks.spawn(task, move || certificate.clone().follow_files());
+    }
+    events::start(tasks, members.node());
 }

@@ -11,6 +11,7 @@ use brokers::{BrokerParts, Health};
 use consumers::ConsumerSnapshot;
 use engine::counters::{CommandKind, Counters};
 use engine::rates::Bucket;
+use events::{LossReason, SinkStats};
 use proxy::stats::DURATION_BUCKETS;
 use proxy::{BackendStats, BreakerState, FailureKind};
 
@@ -95,6 +96,12 @@ pub const METRICS: &[Metric] = &[
     metric("tidings_consumer_dead_letters_total", Counter, &["consumer"], "Rejected messages that were stored as dead letters."),
     metric("tidings_consumer_failures_total", Counter, &["consumer"], "Times that the consumer lost its source, or could not start."),
     metric("tidings_consumer_lag", Gauge, &["consumer"], "Messages in the source that this node has to handle and has not handled; for postgresql_cdc bytes of the log of the database."),
+    metric("tidings_events_delivered_total", Counter, &["sink"], "Events that the receiver has acknowledged."),
+    metric("tidings_events_lost_total", Counter, &["sink", "reason"], "Events that were not delivered: full, because the queue was; rejected, because the receiver never takes them (status 400, 413 or 422); stopped, because the node was."),
+    metric("tidings_events_failures_total", Counter, &["sink"], "Attempts to deliver events that failed."),
+    metric("tidings_events_queued", Gauge, &["sink"], "Events that wait for the receiver."),
+    metric("tidings_events_queued_bytes", Gauge, &["sink"], "Bytes of these events, as counted against queue_max_size."),
+    metric("tidings_events_delay_seconds", Gauge, &["sink"], "Time for which the oldest of these events has waited."),
     metric("tidings_proxy_calls_total", Counter, &["proxy", "outcome"], "Calls to backends: result, refusal (error or disconnect), or what failed: connect, tls, reset, timeout, status, throttled, content_type, malformed, too_large, breaker_open, overloaded, not_json."),
     metric("tidings_proxy_shared_answers_total", Counter, &["proxy", "source"], "Questions answered without a call: joined to the same question under way, by a cached answer, or by a stale one while the breaker was open."),
     metric("tidings_proxy_duration_seconds", Histogram, &["proxy"], "Durations of attempts to call a backend."),
@@ -164,6 +171,8 @@ pub struct NodeReport {
     pub uptime_seconds: u64,
     /// Consumers by name.
     pub consumers: Vec<(Arc<str>, ConsumerSnapshot)>,
+    /// Sinks of events.
+    pub sinks: Vec<SinkStats>,
     /// Backends by name.
     pub backends: Vec<BackendStats>,
 }
@@ -210,6 +219,7 @@ pub fn render(
         page.labelled("tidings_api_key_calls_total", &[&key, method], count);
     }
     page.consumers(&node.consumers);
+    page.sinks(&node.sinks);
     page.backends(&node.backends);
     page.process(&Process::read());
     page.text
@@ -292,6 +302,32 @@ impl Page {
             for (name, consumer) in consumers {
                 self.labelled(metric, &[name], value(consumer));
             }
+        }
+    }
+
+    /// Writes the metrics of the sinks of events.
+    fn sinks(&mut self, sinks: &[SinkStats]) {
+        for sink in sinks {
+            self.labelled("tidings_events_delivered_total", &[&sink.name], sink.delivered);
+        }
+        for sink in sinks {
+            for (reason, count) in LossReason::ALL.iter().zip(sink.lost) {
+                let labels = [&*sink.name, reason.name()];
+                self.labelled("tidings_events_lost_total", &labels, count);
+            }
+        }
+        for sink in sinks {
+            self.labelled("tidings_events_failures_total", &[&sink.name], sink.failures);
+        }
+        for sink in sinks {
+            self.labelled("tidings_events_queued", &[&sink.name], sink.queued);
+        }
+        for sink in sinks {
+            self.labelled("tidings_events_queued_bytes", &[&sink.name], sink.queued_bytes);
+        }
+        for sink in sinks {
+            let delay = sink.delay.as_secs_f64();
+            self.labelled("tidings_events_delay_seconds", &[&sink.name], delay);
         }
     }
 
@@ -443,6 +479,7 @@ mod tests {
             &NodeReport {
                 uptime_seconds: 1,
                 consumers: vec![("orders".into(), ConsumerSnapshot::default())],
+                sinks: vec![SinkStats { name: "backend".into(), ..SinkStats::default() }],
                 backends: vec![backend],
             },
         );

@@ -35,6 +35,7 @@ use super::{Arrival, Traffic, WorkerParts};
 use crate::admission::call_place::CallPlace;
 use crate::admission::judgement::Judgement;
 use crate::admission::verification::TokenCheck;
+use crate::events;
 use crate::limits::{PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, TURN_MS_MAX};
 use crate::telemetry::CloseCounts;
 
@@ -429,7 +430,7 @@ impl Driver {
             match effect {
                 Effect::Broker(request) => self.parts.broker.submit(self.endpoint, request),
                 Effect::Call { key, call, what } => self.call(CallPlace { key, call }, what),
-                Effect::Event(_) => {}
+                Effect::Event(event) => events::record(&self.parts.events, &event),
                 Effect::Note { key, channel, cause } => self.note(key, &channel, &cause),
                 Effect::Close { key, disconnect } => self.close(key, &disconnect),
             }

@@ -7,6 +7,7 @@ mod backends;
 mod commands;
 mod configuration;
 mod ends;
+mod events;
 mod examples;
 mod frames;
 mod grpc;

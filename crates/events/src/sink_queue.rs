@@ -1,0 +1,248 @@
+//! The events that wait for one sink. Pure: time is an argument.
+//!
+//! Invariant: events stay in order, and their bytes within the bound. Events that do not fit are
+//! counted, and a `lost` event takes their place as soon as there is room for it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::encoding::EventLoss;
+use crate::limits::{BATCH_BYTES_MAX, EVENT_LOG_INTERVAL, EVENT_OVERHEAD};
+use crate::stats::LossReason;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct SinkQueue {
+    events: VecDeque<QueuedEvent>,
+    bytes: usize,
+    bytes_max: usize,
+    /// Events that were lost behind the last one of the queue.
+    gap: Option<Gap>,
+    pub(crate) delivered: u64,
+    pub(crate) failures: u64,
+    lost: [u64; LossReason::ALL.len()],
+    log: LossLog,
+}
+
+/// An event with the number that its id has.
+#[derive(Clone, Debug)]
+pub(crate) struct QueuedEvent {
+    pub(crate) number: u64,
+    pub(crate) json: Bytes,
+    /// When it was queued.
+    pub(crate) since: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    count: u64,
+    since_ms: i64,
+    until_ms: i64,
+}
+
+/// Lost events that are not in the log yet.
+#[derive(Debug, Default)]
+struct LossLog {
+    last: Option<Instant>,
+    unlogged: u64,
+}
+
+/// Makes the `lost` event of a loss that ended at this Unix time.
+pub(crate) type MakeLost<'m> = &'m mut dyn FnMut(EventLoss, i64) -> QueuedEvent;
+
+impl SinkQueue {
+    pub(crate) fn new(bytes_max: usize) -> SinkQueue {
+        SinkQueue {
+            events: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+            gap: None,
+            delivered: 0,
+            failures: 0,
+            lost: [0; LossReason::ALL.len()],
+            log: LossLog::default(),
+        }
+    }
+
+    /// Adds an event, or counts it as lost. Nothing is queued behind a gap before its `lost` event.
+    pub(crate) fn push(&mut self, event: QueuedEvent, at_ms: i64, make_lost: MakeLost<'_>) {
+        self.close_gap(weight(&event), make_lost);
+        if self.gap.is_some() || !self.has_room(weight(&event)) {
+            let gap = self.gap.get_or_insert(Gap { count: 0, since_ms: at_ms, until_ms: at_ms });
+            gap.count += 1;
+            gap.until_ms = at_ms;
+            self.lose(LossReason::Full, 1);
+            return;
+        }
+        self.append(event);
+    }
+
+    fn append(&mut self, event: QueuedEvent) {
+        self.bytes += weight(&event);
+        self.events.push_back(event);
+    }
+
+    fn has_room(&self, weight: usize) -> bool {
+        self.bytes + weight <= self.bytes_max
+    }
+
+    /// Puts the `lost` event into the place of the gap, if it fits together with `further` bytes.
+    fn close_gap(&mut self, further: usize, make_lost: MakeLost<'_>) {
+        let Some(gap) = self.gap else { return };
+        if !self.events.is_empty() && !self.has_room(EVENT_OVERHEAD + further) {
+            return;
+        }
+        // The size of a `lost` event is bounded by its numbers and the name of the node.
+        let loss = EventLoss { count: gap.count, since_ms: gap.since_ms };
+        let lost = make_lost(loss, gap.until_ms);
+        if self.events.is_empty() || self.has_room(weight(&lost) + further) {
+            self.gap = None;
+            self.append(lost);
+        }
+    }
+
+    fn lose(&mut self, reason: LossReason, count: u64) {
+        self.lost[reason as usize] += count;
+        self.log.unlogged += count;
+    }
+
+    /// The first events, at most `count` and [`BATCH_BYTES_MAX`] bytes, and at least one if there
+    /// is any.
+    pub(crate) fn first(&self, count: usize) -> Vec<QueuedEvent> {
+        let mut size = 0;
+        let fits = |event: &&QueuedEvent| {
+            let is_first = size == 0;
+            size += event.json.len() + 1;
+            is_first || size <= BATCH_BYTES_MAX
+        };
+        self.events.iter().take(count).take_while(fits).cloned().collect()
+    }
+
+    /// Removes the first events, which were acknowledged.
+    pub(crate) fn acknowledge(&mut self, count: usize, make_lost: MakeLost<'_>) {
+        self.remove(count, make_lost);
+        self.delivered += count as u64;
+    }
+
+    /// Removes the first event, which the receiver never takes.
+    pub(crate) fn reject(&mut self, make_lost: MakeLost<'_>) {
+        self.lose(LossReason::Rejected, 1);
+        self.remove(1, make_lost);
+    }
+
+    fn remove(&mut self, count: usize, make_lost: MakeLost<'_>) {
+        for event in self.events.drain(..count.min(self.events.len())) {
+            self.bytes -= weight(&event);
+        }
+        self.events.shrink_to(4 * self.events.len().max(64));
+        self.close_gap(0, make_lost);
+    }
+
+    /// Gives up everything that waits, because the node stops. Returns its number.
+    pub(crate) fn abandon(&mut self) -> u64 {
+        let count = self.events.len() as u64;
+        self.lose(LossReason::Stopped, count);
+        (self.events, self.bytes) = (VecDeque::new(), 0);
+        count
+    }
+
+    /// Number of losses since the last line of the log, if it is time for another one.
+    pub(crate) fn losses_to_log(&mut self, now: Instant) -> Option<u64> {
+        let log = &mut self.log;
+        let is_due = log.last.is_none_or(|last| now.duration_since(last) >= EVENT_LOG_INTERVAL);
+        if log.unlogged == 0 || !is_due {
+            return None;
+        }
+        log.last = Some(now);
+        Some(std::mem::take(&mut log.unlogged))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn lost(&self) -> [u64; LossReason::ALL.len()] {
+        self.lost
+    }
+
+    /// Time for which the first event has waited.
+    pub(crate) fn delay(&self, now: Instant) -> Duration {
+        self.events.front().map_or(Duration::ZERO, |event| now.duration_since(event.since))
+    }
+}
+
+/// Bytes that an event takes.
+fn weight(event: &QueuedEvent) -> usize {
+    event.json.len() + EVENT_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(number: u64) -> QueuedEvent {
+        let json = Bytes::from(format!("{number:036}"));
+        QueuedEvent { number, json, since: Instant::now() }
+    }
+
+    fn lost(loss: EventLoss, until_ms: i64) -> QueuedEvent {
+        let json = format!("lost {} {} {until_ms}", loss.count, loss.since_ms);
+        QueuedEvent { number: 0, json: json.into(), since: Instant::now() }
+    }
+
+    fn texts(queue: &SinkQueue) -> Vec<String> {
+        let text = |event: &QueuedEvent| String::from_utf8_lossy(&event.json).into_owned();
+        queue.events.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_lost_event_stands_where_events_are_missing() {
+        let mut queue = SinkQueue::new(300);
+        for number in 1..=6 {
+            queue.push(event(number), i64::try_from(number).unwrap(), &mut lost);
+        }
+        assert_eq!((queue.len(), queue.lost()), (3, [3, 0, 0]));
+        assert_eq!(queue.losses_to_log(Instant::now()), Some(3));
+        queue.acknowledge(1, &mut lost);
+        assert_eq!(texts(&queue)[2..], ["lost 3 4 6"]);
+        queue.push(event(7), 7, &mut lost);
+        queue.acknowledge(3, &mut lost);
+        assert_eq!(texts(&queue), ["lost 1 7 7"]);
+        queue.push(event(8), 8, &mut lost);
+        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.losses_to_log(Instant::now()), None, "one line a second");
+        assert_eq!(queue.abandon(), 2);
+        assert_eq!((queue.bytes(), queue.lost(), queue.delivered), (0, [4, 0, 2], 4));
+    }
+
+    #[test]
+    fn an_event_above_the_bound_is_lost_and_reported_at_once() {
+        let mut queue = SinkQueue::new(90);
+        queue.push(event(1), 1, &mut lost);
+        assert!(queue.is_empty());
+        queue.push(event(2), 2, &mut lost);
+        assert_eq!(texts(&queue), ["lost 1 1 1"]);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes() {
+        let mut queue = SinkQueue::new(usize::MAX);
+        for number in 0..3 {
+            let json = Bytes::from(vec![b'x'; BATCH_BYTES_MAX / 2]);
+            queue.push(QueuedEvent { json, ..event(number) }, 0, &mut lost);
+        }
+        assert_eq!(queue.first(100).len(), 1);
+        queue.acknowledge(1, &mut lost);
+        assert_eq!((queue.first(1).len(), queue.first(100).len()), (1, 1));
+    }
+}

@@ -1,0 +1,7 @@
+//! Sinks against a receiver that the test starts, and that fails as the test says.
+
+mod breaking;
+mod receiver;
+mod stopping;
+mod support;
+mod working;
