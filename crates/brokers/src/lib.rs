@@ -3,6 +3,7 @@
 //!
 //! Invariant: callers use every broker alike. Which one it is shows only in what survives a fault.
 
+mod admission;
 mod broker_parts;
 mod channel_options;
 mod control;

@@ -28,9 +28,9 @@ pub const PRESENCE_COST: usize = 256;
 ///
 /// With [`REQUESTS_BYTES_MAX`] this bounds the queues of the NATS broker that have no bound of
 /// their own: its inputs, the inputs of channel tasks, requests that share a read, surveys, and
-/// waiters for an echo. Requests without a reply are always queued; there is one for each
-/// subscription, presence entry or client that ends, and those are bounded by the sessions of the
-/// node. Orders are bounded by the rate of the server API.
+/// waiters for an echo. Requests without a reply count, too. Above the bound announcements and
+/// answers to questions are dropped, presence entries wait as state, and only the ends of what was
+/// begun are queued: see `admission`. Orders are bounded by the rate of the server API.
 pub const REQUESTS_MAX: usize = 65_536;
 
 /// Maximum bytes of those requests together: a second of publications at 64 MB/s.

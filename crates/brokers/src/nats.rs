@@ -39,6 +39,7 @@ mod presence;
 mod record;
 mod reordering;
 mod request;
+mod request_queue;
 mod revocations;
 mod rights;
 mod store_check;
@@ -56,7 +57,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerRequest, NodeBusRequest, PresenceRequest, PublicationsRequest,
@@ -72,7 +73,7 @@ pub use subject::{channel_length_max, plain_channel_length_max};
 
 use crate::channel_options::ChannelOptions;
 use crate::endpoints::Endpoints;
-use crate::limits::{ANSWER_TIMEOUT, NATS_PREFIX_MAX};
+use crate::limits::NATS_PREFIX_MAX;
 use crate::warnings::Warnings;
 use crate::{
     Broker, Clock, Endpoint, Health, Inbox, NodeBus, PresenceBroker, PublicationBroker,
@@ -82,15 +83,13 @@ use availability::{Availability, UnavailableCause};
 use inputs::NodeInput;
 use link::LinkContext;
 use node::NodeContext;
-use request::{QueuedRequest, RequestLoad};
+use request_queue::NodeQueue;
 use rights::DeniedSubjects;
 
 /// See the module.
 pub struct NatsBroker {
-    /// Bounded by `load` and the number of sessions: see [`crate::limits::REQUESTS_MAX`].
-    inputs: mpsc::UnboundedSender<NodeInput>,
+    queue: Arc<NodeQueue>,
     shared: Arc<Shared>,
-    load: Arc<RequestLoad>,
     prefix: String,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -124,12 +123,13 @@ impl NatsBroker {
         let names = subject::Names { prefix: options.prefix.clone(), node: subject::token(node) };
         let shared = Arc::<Shared>::default();
         let (inputs, requests) = mpsc::unbounded_channel();
+        let queue = Arc::new(NodeQueue::new(inputs, shared.clone()));
         let (started, has_started) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let prefix = options.prefix.clone();
         let has_jetstream = options.jetstream.is_some();
         let link = LinkContext { names, has_jetstream, clock, shared: shared.clone() };
-        let context = NodeContext { options, link, requests };
+        let context = NodeContext { options, link, requests, queue: Arc::downgrade(&queue) };
         shared.availability.set(UnavailableCause::Link, link::SILENT);
         let thread = std::thread::Builder::new().name("nats".into()).spawn(move || {
             let local = tokio::task::LocalSet::new();
@@ -143,8 +143,7 @@ impl NatsBroker {
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(std::io::Error::other("it ended during its start").into()),
         }
-        let load = Arc::default();
-        Ok(NatsBroker { inputs, shared, load, prefix, thread: Mutex::new(Some(thread)) })
+        Ok(NatsBroker { queue, shared, prefix, thread: Mutex::new(Some(thread)) })
     }
 }
 
@@ -172,8 +171,13 @@ impl NatsBroker {
     /// Makes a part panic, for tests of the supervision.
     #[doc(hidden)]
     pub fn break_part(&self, part: FaultPoint) {
-        // Fails only if the broker has ended already.
-        let _ended = self.inputs.send(NodeInput::Break(part));
+        self.queue.send(NodeInput::Break(part));
+    }
+
+    /// Number of requests in all queues, for tests of their bounds.
+    #[doc(hidden)]
+    pub fn queued_requests(&self) -> usize {
+        self.queue.length()
     }
 }
 
@@ -198,10 +202,8 @@ impl NatsBroker {
             }
             return;
         }
-        let due = Instant::now() + ANSWER_TIMEOUT;
-        if let Some(request) = QueuedRequest::admit(&self.load, due, (endpoint, inbox), request) {
-            // A broker that has ended drops the request, which replies that it is unavailable.
-            let _ended = self.inputs.send(NodeInput::Request(request));
+        if let Some(refusal) = self.queue.submit(endpoint, request) {
+            inbox.deliver(BrokerEvent::Reply(refusal));
         }
     }
 }
@@ -213,8 +215,7 @@ impl Broker for NatsBroker {
 
     fn set_rules(&self, rules: &Arc<Rules>) {
         self.shared.options.set_rules(rules);
-        // Fails only if the broker has ended.
-        let _ended = self.inputs.send(NodeInput::Options);
+        self.queue.send(NodeInput::Options);
     }
 
     fn health(&self) -> Health {
@@ -231,15 +232,13 @@ impl Broker for NatsBroker {
 
     fn detach(&self, endpoint: Endpoint) {
         self.shared.endpoints.detach(endpoint);
-        // Fails only if the broker has ended.
-        let _ended = self.inputs.send(NodeInput::Detach(endpoint));
+        self.queue.detach(endpoint);
     }
 
     fn expire(&self) {}
 
     fn end(&self) {
-        // Fails only if the broker has ended already.
-        let _ended = self.inputs.send(NodeInput::End);
+        self.queue.send(NodeInput::End);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A panic of the thread aborts the process.

@@ -7,7 +7,7 @@
 //! [`super::task`].
 
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_nats::ServerError;
@@ -35,6 +35,7 @@ use super::link::{LinkContext, NatsLink, SILENT};
 use super::options::{NatsError, NatsOptions};
 use super::presence::PresenceStore;
 use super::request::{QueuedRequest, ReplyContext};
+use super::request_queue::NodeQueue;
 use super::revocations::RevocationStore;
 use super::subject::Store;
 use super::survey::OpenSurveys;
@@ -48,6 +49,8 @@ pub(super) struct NodeContext {
     pub(super) options: NatsOptions,
     pub(super) link: LinkContext,
     pub(super) requests: UnboundedReceiver<NodeInput>,
+    /// The other end of `requests`.
+    pub(super) queue: Weak<NodeQueue>,
 }
 
 /// See the module.
@@ -63,6 +66,7 @@ struct Node {
     revocations: Rc<RevocationStore>,
     lifecycle: Rc<LifecyclePublisher>,
     shared: Arc<Shared>,
+    queue: Weak<NodeQueue>,
     /// Seconds since the start.
     ticks: u64,
     /// When the last task failed; `None` after [`TASK_PROBATION`] without another failure.
@@ -107,7 +111,7 @@ pub(super) async fn run(context: NodeContext, started: oneshot::Sender<Result<()
 
 impl Node {
     async fn start(context: NodeContext) -> Result<(Node, Inputs), NatsError> {
-        let NodeContext { options, link, requests } = context;
+        let NodeContext { options, link, requests, queue } = context;
         let shared = link.shared.clone();
         let events = Arc::<ConnectionEvents>::default();
         let client = connect(&options, &link.names, shared.clone(), events.clone()).await?;
@@ -145,6 +149,7 @@ impl Node {
             revocations,
             lifecycle,
             shared,
+            queue,
             ticks: 0,
             probation: None,
             recovery: SingleTask::default(),
@@ -512,6 +517,9 @@ impl Node {
             self.shared.availability.clear(UnavailableCause::Task);
         }
         self.lifecycle.wake();
+        if let Some(queue) = self.queue.upgrade() {
+            queue.resume();
+        }
         let (link, presence) = (self.link.clone(), &self.presence);
         let interval = (self.options.lease_ms / LEASE_RENEWALS / 1000).max(1);
         let is_turn = self.ticks.is_multiple_of(interval);

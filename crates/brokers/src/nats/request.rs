@@ -55,27 +55,16 @@ struct Share {
 }
 
 impl QueuedRequest {
-    /// Queues a request until `due`, or replies that the broker is overloaded. Requests without a
-    /// reply are always queued, since a dropped unsubscription would cost more than its place; only
-    /// announcements are dropped.
-    pub(super) fn admit(
+    /// A request that waits until `due` at most, if it has a reply.
+    pub(super) fn new(
         load: &Arc<RequestLoad>,
         due: Instant,
         (endpoint, inbox): (Endpoint, Arc<dyn Inbox>),
         what: BrokerRequest,
-    ) -> Option<QueuedRequest> {
-        if load.is_exceeded() {
-            if let Some(refusal) = what.refuse(BrokerError::Overloaded) {
-                inbox.deliver(BrokerEvent::Reply(refusal));
-                return None;
-            }
-            if matches!(&what, BrokerRequest::Publications(PublicationsRequest::Announce { .. })) {
-                return None;
-            }
-        }
+    ) -> QueuedRequest {
         let share = Share::new(load, REQUEST_OVERHEAD + payload_length(&what));
         let context = ReplyContext { endpoint, inbox, due, share };
-        Some(QueuedRequest { content: Some((what, context)) })
+        QueuedRequest { content: Some((what, context)) }
     }
 
     pub(super) fn what(&self) -> &BrokerRequest {
@@ -137,9 +126,14 @@ impl<T: ReplyValue> Drop for ReplyHandle<T> {
 }
 
 impl RequestLoad {
-    fn is_exceeded(&self) -> bool {
+    pub(super) fn is_exceeded(&self) -> bool {
         self.requests.load(Ordering::Relaxed) > REQUESTS_MAX
             || self.bytes.load(Ordering::Relaxed) > REQUESTS_BYTES_MAX
+    }
+
+    /// Number of requests in all queues.
+    pub(super) fn length(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 }
 

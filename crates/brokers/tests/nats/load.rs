@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::conformance::World as _;
+use brokers::limits::REQUESTS_MAX;
 use engine::broker::{
-    BrokerError, BrokerEvent, BrokerReply, PublicationsRequest, PublishOptions, RequestId,
+    BrokerError, BrokerEvent, BrokerReply, JoinRead, PresenceRequest, PublicationsRequest,
+    PublishOptions, RequestId,
 };
-use wire::protocol::Publication;
+use wire::protocol::{ClientInfo, Publication};
 
 use crate::pair::Pair;
 use crate::server::Server;
@@ -104,4 +106,46 @@ fn more_channels_than_the_queue_of_the_connection_takes_are_answered_in_time() {
     assert_eq!((late, refused), (1_900, 0));
     assert!(took < Duration::from_secs(5), "{took:?}");
     server.signal("-CONT");
+}
+
+#[test]
+fn joins_and_leaves_without_end_wait_as_state() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let info = || Arc::new(ClientInfo { client: "client".into(), ..ClientInfo::default() });
+    let (listener, channel) = (pair.listener, pair.channel.clone());
+    let mut most = 0;
+    for number in 0..100_000 {
+        // What a worker submits when a client subscribes in a temporary channel.
+        let (id, read) = (RequestId::new(number), JoinRead::Nothing);
+        let limit = PublicationsRequest::LimitTtl { channel: channel.clone(), ttl_ms: 600_000 };
+        let subscribe = PublicationsRequest::Subscribe { id, channel: channel.clone(), read };
+        let add = PresenceRequest::Add { channel: channel.clone(), info: info(), announces: false };
+        pair.world.submit(listener, limit.clone());
+        pair.world.submit(listener, subscribe);
+        pair.world.submit(listener, limit);
+        pair.world.submit(listener, add.clone());
+        // And when it unsubscribes.
+        let unsubscribe = PublicationsRequest::Unsubscribe { channel: channel.clone() };
+        let remove = PresenceRequest::Remove { channel: channel.clone(), client: info() };
+        pair.world.submit(listener, unsubscribe);
+        pair.world.submit(listener, remove);
+        most = most.max(pair.world.nodes[0].queued_requests());
+        if number == 99_999 {
+            pair.world.submit(listener, add);
+        }
+    }
+    assert!(most < REQUESTS_MAX + 16, "{most} requests wait");
+    // The last state is that of the last request.
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let read =
+            pair.answer(pair.publisher, |id, channel| PresenceRequest::Clients { id, channel });
+        if pair.world.nodes[0].queued_requests() == 0
+            && read.as_ref().is_ok_and(|read| read.len() == 1)
+        {
+            return;
+        }
+        assert!(Instant::now() < until, "{read:?}");
+    }
 }

@@ -211,8 +211,8 @@ impl World {
         let due: Instant = self.instant() + ANSWER_TIMEOUT;
         let inbox: Arc<dyn Inbox> = self.observers[actor.observer].inbox.clone();
         let endpoint = Endpoint(u32::try_from(actor.observer).unwrap());
-        let request = QueuedRequest::admit(&self.load, due, (endpoint, inbox), request);
+        let request = QueuedRequest::new(&self.load, due, (endpoint, inbox), request);
         let task = &mut self.nodes[actor.node].channels[actor.channel];
-        task.core.handle_input(ChannelInput::Request(request.expect("few requests")));
+        task.core.handle_input(ChannelInput::Request(request));
     }
 }
