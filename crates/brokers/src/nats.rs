@@ -24,6 +24,7 @@ mod channel_stream;
 mod channel_task;
 mod channel_tasks;
 mod connection_events;
+mod detach_guard;
 mod generation;
 mod inputs;
 mod jetstream;

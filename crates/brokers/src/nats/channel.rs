@@ -25,6 +25,7 @@ use self::feed::ChannelFeed;
 use self::operation::{Next, Operation};
 use self::unconfirmed::UnconfirmedPublications;
 use super::channel_call::{CallAnswer, CallResult, ChannelCall};
+use super::detach_guard::DetachGuard;
 use super::node_state::NodeView;
 use super::reordering::MessageSequence;
 use super::request::QueuedRequest;
@@ -44,8 +45,8 @@ pub(super) struct ChannelCore {
 pub(super) enum ChannelInput {
     /// A request of an endpoint about this channel.
     Request(QueuedRequest),
-    /// The endpoint is detached; its subscription ends.
-    Detach(Endpoint),
+    /// The endpoint is detached; its subscription ends. The guard is dropped then.
+    Detach(Endpoint, DetachGuard),
     /// Messages may be lost: read the stream's position and deliver it to all subscribers.
     Verify,
 }
@@ -209,11 +210,14 @@ impl ChannelCore {
     }
 
     /// Continues after a failure: keeps the subscribers and the queue, and reads everything else
-    /// again. The task has ended the calls and the subscription.
-    pub(super) fn reset(&mut self) {
-        self.current = None;
+    /// again. The task has ended the calls and the subscription, and lets presence entries that may
+    /// be missing be stored again.
+    pub(super) fn reset(&mut self, view: &mut NodeView<'_>) {
+        if let Some(InProgress::Call(operation)) = self.current.take() {
+            operation.abandon(&mut self.parts, view);
+        }
         self.parts.actions.clear();
-        self.parts.unconfirmed = UnconfirmedPublications::default();
+        self.parts.unconfirmed.clear();
         self.parts.is_trimming = false;
         self.parts.feed.reset();
         self.parts.queue.push_front(ChannelInput::Verify);

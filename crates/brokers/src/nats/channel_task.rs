@@ -112,7 +112,9 @@ pub(super) fn open(
             tasks.report(TASK, message);
             tokio::time::sleep(TASK_RESTART).await;
             task.calls = Calls::default();
-            task.core.reset();
+            task.io.link.with_view(|view| task.core.reset(view));
+            // Calls that have failed with the task may have been about presence.
+            task.io.presence.request_restore();
         }
         drop(task_guard);
     });
@@ -291,10 +293,10 @@ impl ChannelIo {
                 Box::pin(async move { self.link.verified().await.map(done) })
             }
             ChannelCall::AddPresence(clients) => Box::pin(async move {
-                let adding = clients
-                    .into_iter()
-                    .map(|(endpoint, info)| self.presence.add(endpoint, &self.name, info));
-                join_all(adding).await;
+                let storing = clients
+                    .iter()
+                    .map(|(endpoint, info)| self.presence.store(*endpoint, &self.name, info));
+                join_all(storing).await;
                 Ok(CallAnswer::Done)
             }),
             ChannelCall::RemovePresence { endpoint, client } => Box::pin(async move {

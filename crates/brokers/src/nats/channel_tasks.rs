@@ -7,12 +7,15 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use engine::broker::{BrokerRequest, PresenceRequest};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::channel::ChannelInput;
 use super::channel_task::{self, ChannelTaskInput};
+use super::detach_guard::DetachGuard;
 use super::presence::PresenceStore;
+use super::request::QueuedRequest;
 use super::subject::ChannelName;
 use crate::Endpoint;
 use crate::limits::VERIFICATIONS_MAX;
@@ -28,6 +31,26 @@ pub(super) struct ChannelTasks {
 impl ChannelTasks {
     pub(super) fn new(presence: Rc<PresenceStore>, task_guard: mpsc::Sender<()>) -> ChannelTasks {
         ChannelTasks { presence, open: HashMap::new(), task_guard }
+    }
+
+    /// Sends a request to the task of its channel. Who is present is noted at once, so that it
+    /// survives a failure of the task.
+    pub(super) fn send_request(&mut self, channel: &Arc<str>, request: QueuedRequest) {
+        let is_needed = match request.what() {
+            BrokerRequest::Presence(PresenceRequest::Add { info, .. }) => {
+                let name = ChannelName::new(channel.clone());
+                self.presence.add(request.endpoint(), &name, info)
+            }
+            BrokerRequest::Presence(PresenceRequest::Remove { client, .. }) => {
+                let name = ChannelName::new(channel.clone());
+                self.presence.forget(request.endpoint(), &name, &client.client);
+                true
+            }
+            _ => true,
+        };
+        if is_needed {
+            self.send(channel, ChannelTaskInput::Core(ChannelInput::Request(request)));
+        }
     }
 
     /// Sends an input to a channel's task, which is started if there is none.
@@ -46,9 +69,10 @@ impl ChannelTasks {
         }
     }
 
-    /// Ends the subscriptions of an endpoint.
-    pub(super) fn forget(&mut self, endpoint: Endpoint) {
-        let detach = || ChannelTaskInput::Core(ChannelInput::Detach(endpoint));
+    /// Ends the subscriptions of an endpoint. Every channel drops its copy of the guard when it has
+    /// handled the requests of the endpoint.
+    pub(super) fn detach(&mut self, endpoint: Endpoint, guard: &DetachGuard) {
+        let detach = || ChannelTaskInput::Core(ChannelInput::Detach(endpoint, guard.clone()));
         self.open.retain(|_, task| task.send(detach()).is_ok());
     }
 

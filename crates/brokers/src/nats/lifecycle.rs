@@ -153,10 +153,13 @@ impl LifecyclePublisher {
         if link.has_jetstream && matches!(lifecycle.change, Change::Online) {
             let chan_info = source.encode().into();
             let info = ClientInfo { chan_info, ..(*lifecycle.info).clone() };
-            self.presence.add(NODE, &name, Arc::new(info)).await;
+            let info = Arc::new(info);
+            self.presence.add(NODE, &name, &info);
+            self.presence.store(NODE, &name, &info).await;
         }
         lifecycle_events::publish(link, &source, lifecycle).await?;
         if link.has_jetstream && matches!(lifecycle.change, Change::Offline { .. }) {
+            self.presence.forget(NODE, &name, &lifecycle.info.client);
             self.presence.remove(NODE, &name, &lifecycle.info.client).await;
         }
         Ok(())

@@ -25,10 +25,10 @@ use super::Shared;
 use super::address::{connect, without_secrets};
 use super::announcements::Announcements;
 use super::availability::UnavailableCause;
-use super::channel::ChannelInput;
 use super::channel_task::ChannelTaskInput;
 use super::channel_tasks::ChannelTasks;
 use super::connection_events::{ConnectionEvent, ConnectionEvents};
+use super::detach_guard::DetachGuard;
 use super::inputs::{Inputs, NodeInput, NodeSubscriptions, next};
 use super::lifecycle::LifecyclePublisher;
 use super::link::{LinkContext, NatsLink, SILENT};
@@ -221,15 +221,16 @@ impl Node {
         match input {
             NodeInput::End => {}
             NodeInput::Detach(endpoint) => {
-                if let Some(forgetting) = self.presence.forget(endpoint) {
+                let (guard, are_handled) = DetachGuard::new();
+                if let Some(detaching) = self.presence.detach(endpoint, are_handled) {
                     let task_guard = self.task_guard.clone();
                     self.link.tasks.spawn("detach", async move {
-                        forgetting.await;
+                        detaching.await;
                         drop(task_guard);
                     });
                 }
                 self.lifecycle.forget(endpoint);
-                self.channel_tasks.forget(endpoint);
+                self.channel_tasks.detach(endpoint, &guard);
             }
             NodeInput::Options => {
                 let announcements = self.announcements.clone();
@@ -242,8 +243,7 @@ impl Node {
 
     async fn handle_request(&mut self, request: QueuedRequest) {
         if let Some(channel) = request.what().channel().cloned() {
-            let input = ChannelTaskInput::Core(ChannelInput::Request(request));
-            return self.channel_tasks.send(&channel, input);
+            return self.channel_tasks.send_request(&channel, request);
         }
         let (what, context) = request.open();
         match what {
@@ -369,12 +369,6 @@ impl Node {
         drop((channel_tasks, task_guard));
         // Nothing is sent: `recv` returns when the last task has dropped its sender.
         let _closed = all_tasks_ended.recv().await;
-        // Channel tasks may have added entries after the endpoints were detached.
-        for endpoint in presence.endpoints() {
-            if let Some(forgetting) = presence.forget(endpoint) {
-                forgetting.await;
-            }
-        }
         lifecycle.end().await;
         // Flushes the connection.
         let _unanswered = link.echo().await;

@@ -1,5 +1,9 @@
 //! Presence over all nodes: one message for each client of a channel, under the lease of its node.
 //!
+//! Which clients of this node are present is known here as soon as the node takes up a request, and
+//! is stored in the order of the channel's requests; what could not be stored, or was not since a
+//! task has failed, is stored with a renewal of the lease.
+//!
 //! Invariant: an entry counts only while the lease of its node is valid; after that one other node
 //! cleans up the entries, and claims the cleanup by a conditional store.
 
@@ -76,28 +80,63 @@ impl PresenceStore {
         }
     }
 
-    /// Adds a client of this node to the presence of a channel.
-    pub(super) async fn add(&self, endpoint: Endpoint, name: &ChannelName, info: Arc<ClientInfo>) {
+    /// A client of this node is present in a channel: [`PresenceStore::store`] must follow. Returns
+    /// `false` if its endpoint is detached.
+    pub(super) fn add(
+        &self,
+        endpoint: Endpoint,
+        name: &ChannelName,
+        info: &Arc<ClientInfo>,
+    ) -> bool {
+        if self.detached.borrow().contains(&self.endpoint(endpoint)) {
+            return false;
+        }
         let subject = self.entry(endpoint, &name.token, &info.client);
-        let payload = record::plain(&name.channel, PushEvent::Join(info));
-        self.own.borrow_mut().entry(endpoint).or_default().insert(subject.clone(), payload);
+        let payload = payload(name, info);
+        self.own.borrow_mut().entry(endpoint).or_default().insert(subject, payload);
+        true
+    }
+
+    /// Stores the entry of a client, even if it has left meanwhile: a reader between sees it, and
+    /// the removal follows.
+    pub(super) async fn store(
+        &self,
+        endpoint: Endpoint,
+        name: &ChannelName,
+        info: &Arc<ClientInfo>,
+    ) {
         // Otherwise the next renewal stores all entries: while NATS stores none, requests must not
         // wait for one time-out after the other.
-        if !self.must_restore_entries.get() && self.put(endpoint, &subject).await.is_err() {
+        if self.must_restore_entries.get() {
+            return;
+        }
+        let subject = self.entry(endpoint, &name.token, &info.client);
+        let own = self.payload(endpoint, &subject);
+        let payload = own.unwrap_or_else(|| payload(name, info));
+        if self.store_entry(endpoint, &subject, payload).await.is_err() {
             self.request_restore();
         }
     }
 
-    /// Removes a client of this node from the presence of a channel.
-    pub(super) async fn remove(&self, endpoint: Endpoint, name: &ChannelName, client: &str) {
+    /// A client of this node is not present any longer: [`PresenceStore::remove`] must follow.
+    pub(super) fn forget(&self, endpoint: Endpoint, name: &ChannelName, client: &str) {
         let subject = self.entry(endpoint, &name.token, client);
-        let own = self.own.borrow_mut().get_mut(&endpoint).and_then(|own| own.remove(&subject));
-        if own.is_some() && !self.must_restore_entries.get() {
-            // By subject: after a loss the same sequence may belong to another message.
-            let purged = self.link.purge(&self.link.names.presence_stream(), &subject).await;
-            if purged.is_err() {
-                self.request_restore();
-            }
+        if let Some(own) = self.own.borrow_mut().get_mut(&endpoint) {
+            own.remove(&subject);
+        }
+    }
+
+    /// Removes the entry of a client that was forgotten.
+    pub(super) async fn remove(&self, endpoint: Endpoint, name: &ChannelName, client: &str) {
+        // Otherwise the next renewal removes the entry.
+        if self.must_restore_entries.get() {
+            return;
+        }
+        let subject = self.entry(endpoint, &name.token, client);
+        // By subject: after a loss the same sequence may belong to another message.
+        let purged = self.link.purge(&self.link.names.presence_stream(), &subject).await;
+        if purged.is_err() {
+            self.request_restore();
         }
     }
 
@@ -114,15 +153,19 @@ impl PresenceStore {
         Ok(stored.iter().filter(|stored| self.counts(&stored.subject)).filter_map(client).collect())
     }
 
-    /// Removes the entries of a detached endpoint; the future publishes that its clients have left.
-    pub(super) fn forget(
+    /// The clients of a detached endpoint are not present any longer. The future publishes that
+    /// they have left and removes their entries, when every channel has handled the requests of the
+    /// endpoint.
+    pub(super) fn detach<F: Future<Output = ()>>(
         self: &Rc<Self>,
         endpoint: Endpoint,
-    ) -> Option<impl Future<Output = ()> + use<>> {
-        let own = self.own.borrow_mut().remove(&endpoint).filter(|own| !own.is_empty())?;
+        are_handled: F,
+    ) -> Option<impl Future<Output = ()> + use<F>> {
         self.detached.borrow_mut().insert(self.endpoint(endpoint));
+        let own = self.own.borrow_mut().remove(&endpoint).filter(|own| !own.is_empty())?;
         let presence = self.clone();
         Some(async move {
+            are_handled.await;
             let _published = presence.publish_leaves(own.values()).await;
             let node = &presence.link.names.node;
             let filter = presence.link.names.presence(node, &presence.endpoint(endpoint), "*", "*");
@@ -131,11 +174,6 @@ impl PresenceStore {
                 presence.request_restore();
             }
         })
-    }
-
-    /// The endpoints whose clients are present.
-    pub(super) fn endpoints(&self) -> Vec<Endpoint> {
-        self.own.borrow().keys().copied().filter(|endpoint| *endpoint != NODE).collect()
     }
 
     /// Returns whether this node has no entries.
@@ -337,29 +375,42 @@ impl PresenceStore {
     }
 
     async fn put(&self, endpoint: Endpoint, subject: &str) -> Result<(), BrokerError> {
-        let payload = self.own.borrow().get(&endpoint).and_then(|own| own.get(subject)).cloned();
-        let Some(payload) = payload else { return Ok(()) };
+        let Some(payload) = self.payload(endpoint, subject) else { return Ok(()) };
+        self.store_entry(endpoint, subject, payload).await?;
+        match self.payload(endpoint, subject).is_some() {
+            true => Ok(()),
+            false => self.link.purge(&self.link.names.presence_stream(), subject).await,
+        }
+    }
+
+    async fn store_entry(
+        &self,
+        endpoint: Endpoint,
+        subject: &str,
+        payload: Bytes,
+    ) -> Result<(), BrokerError> {
         let length = payload.len();
         match self.link.store(subject, None, "", payload).await {
-            Ok(_) => {}
+            Ok(_) => Ok(()),
             Err(error @ (BrokerError::TooLarge | BrokerError::NameTooLong)) => {
                 // Another attempt cannot succeed, and must not keep other entries from the store.
-                self.own.borrow_mut().get_mut(&endpoint).and_then(|own| own.remove(subject));
+                if let Some(own) = self.own.borrow_mut().get_mut(&endpoint) {
+                    own.remove(subject);
+                }
                 debug!(%error, length, "NATS: a presence entry is not stored");
                 self.link.shared.warnings.add(format!(
                     "clients are left out of presence, since what they show of themselves is larger than NATS takes ({length} bytes, \
                      max_payload of nats-server)"
                 ));
-                return Ok(());
+                Ok(())
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-        let is_wanted =
-            self.own.borrow().get(&endpoint).is_some_and(|own| own.contains_key(subject));
-        match is_wanted {
-            true => Ok(()),
-            false => self.link.purge(&self.link.names.presence_stream(), subject).await,
-        }
+    }
+
+    /// The entry of a client that is present.
+    fn payload(&self, endpoint: Endpoint, subject: &str) -> Option<Bytes> {
+        self.own.borrow().get(&endpoint).and_then(|own| own.get(subject)).cloned()
     }
 
     /// Cleans up a failed node: publishes that its clients have left, and removes its entries.
@@ -473,6 +524,10 @@ fn node(lease: &StoredMessage) -> String {
 
 fn client(stored: &StoredMessage) -> Option<Arc<ClientInfo>> {
     entry(&stored.payload).map(|(_, info)| info)
+}
+
+fn payload(name: &ChannelName, info: &Arc<ClientInfo>) -> Bytes {
+    record::plain(&name.channel, PushEvent::Join(info.clone()))
 }
 
 fn entry(payload: &Bytes) -> Option<(Arc<str>, Arc<ClientInfo>)> {

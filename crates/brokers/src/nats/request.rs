@@ -67,6 +67,11 @@ impl QueuedRequest {
         QueuedRequest { content: Some((what, context)) }
     }
 
+    pub(super) fn endpoint(&self) -> Endpoint {
+        let (_, context) = self.content.as_ref().expect("opening consumes the request");
+        context.endpoint
+    }
+
     pub(super) fn what(&self) -> &BrokerRequest {
         let (what, _) = self.content.as_ref().expect("opening consumes the request");
         what

@@ -4,13 +4,20 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use crate::conformance::World as _;
 use brokers::nats::{FaultPoint, NatsOptions};
+use engine::broker::{
+    BrokerError, JoinRead, PresenceRequest, PublicationsRequest, PublishOptions, RequestId,
+};
 use engine::channel::LIFECYCLE;
+use wire::protocol::{ClientInfo, Publication};
 
 use crate::comeback::join;
 use crate::lifecycle::{reported, tell};
-use crate::pair::Pair;
+use crate::pair::{LONG, Pair};
 use crate::server::Server;
 use crate::world::NatsWorld;
 
@@ -107,4 +114,66 @@ fn without_its_client_or_its_thread_the_process_ends_with_a_message() {
         assert_eq!(output.status.signal(), Some(6), "{stderr}");
         assert!(stderr.contains(words), "{stderr}");
     }
+}
+
+/// Adds a client to the presence of the channel.
+fn add(channel: &Arc<str>) -> PresenceRequest {
+    let info = Arc::new(ClientInfo { client: "client".into(), ..ClientInfo::default() });
+    PresenceRequest::Add { channel: channel.clone(), info, announces: false }
+}
+
+/// Waits until the other node sees this number of clients in the channel.
+fn wait_for_clients(pair: &mut Pair, count: usize) {
+    let until = Instant::now() + LONG;
+    loop {
+        let read = |id, channel| PresenceRequest::Clients { id, channel };
+        let clients = pair.answer(pair.publisher, read);
+        if clients.as_ref().is_ok_and(|clients| clients.len() == count) {
+            return;
+        }
+        assert!(Instant::now() < until, "{clients:?}");
+    }
+}
+
+#[test]
+fn a_client_is_present_though_the_task_that_stores_it_fails() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    pair.subscribe().unwrap();
+    let worker = pair.world.attach();
+    pair.world.fill_inbox(pair.listener);
+    server.signal("-STOP");
+    let present: Arc<str> = "another room".into();
+    pair.world.submit(worker, add(&present));
+    // It is refused at once, behind the request before.
+    let refused = pair.answer(worker, |id, channel| PublicationsRequest::Publish {
+        id,
+        channel,
+        publication: Publication::default(),
+        options: PublishOptions::default(),
+    });
+    assert_eq!(refused, Err(BrokerError::Overloaded));
+    pair.world.nodes[0].break_part(FaultPoint::Channel(present.clone()));
+    pair.world.wait_health(0, "(channel) has failed");
+    server.signal("-CONT");
+    pair.channel = present;
+    wait_for_clients(&mut pair, 1);
+}
+
+#[test]
+fn a_client_whose_endpoint_ends_before_it_is_stored_is_not_present() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let (worker, _) = (pair.world.attach(), pair.world.attach());
+    let other = pair.world.attach();
+    server.signal("-STOP");
+    let channel = pair.channel.clone();
+    let (id, read) = (RequestId::new(1), JoinRead::Nothing);
+    pair.world.submit(worker, PublicationsRequest::Subscribe { id, channel, read });
+    pair.world.submit(worker, add(&pair.channel));
+    pair.world.detach(worker);
+    server.signal("-CONT");
+    // The reply to another endpoint of that node stands behind the entry.
+    pair.join(other, JoinRead::Nothing).unwrap();
+    wait_for_clients(&mut pair, 0);
 }

@@ -28,7 +28,7 @@ use crate::nats::channel_call::{CallResult, ChannelCall, Step};
 use crate::nats::channel_stream::{Clearing, top_record};
 use crate::nats::node_state::NodeView;
 use crate::nats::record;
-use crate::nats::request::{QueuedRequest, ReplyHandle};
+use crate::nats::request::{QueuedRequest, ReplyContext, ReplyHandle};
 
 /// An operation that waits for the answer to a call, or until subscribers have received
 /// everything up to a position.
@@ -43,8 +43,11 @@ pub(super) enum Operation {
     Expire(Expiring),
     ReadPresence(PresenceRead),
     Verify(Verifying),
-    /// Nothing follows the call: its request has no reply.
-    Last,
+    /// Nothing follows the call: its requests have no reply.
+    Last {
+        /// They count until they are done.
+        _requests: Vec<ReplyContext>,
+    },
 }
 
 /// How an operation goes on.
@@ -64,7 +67,7 @@ impl Operation {
             // Dropping the request replies that the broker is unavailable.
             ChannelInput::Request(request) if request.is_late(view.now) => Next::Done,
             ChannelInput::Request(request) => Operation::begin_request(parts, view, request),
-            ChannelInput::Detach(endpoint) => {
+            ChannelInput::Detach(endpoint, _guard) => {
                 parts.remove_subscriber(endpoint);
                 Next::Done
             }
@@ -99,7 +102,7 @@ impl Operation {
                     };
                     // It has no reply, and without a connection no node would receive it.
                     let message: Bytes = record::plain(&parts.channel, event);
-                    Next::Call(ChannelCall::Publish(message), Operation::Last)
+                    Next::Call(ChannelCall::Publish(message), Operation::last(context))
                 }
                 PublicationsRequest::History { id, query, meta_ttl_ms, .. } => {
                     let reader = StreamReader::History(context.reply(id), query);
@@ -119,11 +122,12 @@ impl Operation {
             BrokerRequest::Presence(what) => match what {
                 PresenceRequest::Add { info, .. } => {
                     let added = vec![(context.endpoint, info)];
-                    Next::Call(ChannelCall::AddPresence(added), Operation::Last)
+                    Next::Call(ChannelCall::AddPresence(added), Operation::last(context))
                 }
                 PresenceRequest::Remove { client, .. } => {
                     let endpoint = context.endpoint;
-                    Next::Call(ChannelCall::RemovePresence { endpoint, client }, Operation::Last)
+                    let call = ChannelCall::RemovePresence { endpoint, client };
+                    Next::Call(call, Operation::last(context))
                 }
                 PresenceRequest::Clients { id, .. } => {
                     let read = PresenceRead::Clients(context.reply(id));
@@ -195,7 +199,21 @@ impl Operation {
             }
             Operation::Verify(verifying) => verifying.handle(parts, view, result),
             // The request has no reply, and what it changed is retried by its owner.
-            Operation::Last => Next::Done,
+            Operation::Last { .. } => Next::Done,
+        }
+    }
+
+    fn last(request: ReplyContext) -> Operation {
+        Operation::Last { _requests: vec![request] }
+    }
+
+    /// Its call was lost with the task of the channel. Its requests are answered when it is
+    /// dropped; what has no reply is not forgotten.
+    pub(super) fn abandon(self, parts: &mut ChannelParts, view: &NodeView<'_>) {
+        match self {
+            Operation::Limit(limiting) => limiting.abandon(parts, view),
+            Operation::Expire(expiring) => expiring.abandon(parts, view),
+            _ => {}
         }
     }
 
@@ -212,7 +230,7 @@ impl Operation {
             | Operation::Limit(_)
             | Operation::Expire(_)
             | Operation::Verify(_)
-            | Operation::Last => None,
+            | Operation::Last { .. } => None,
         }
     }
 }

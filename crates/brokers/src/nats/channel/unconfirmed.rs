@@ -31,6 +31,13 @@ impl UnconfirmedPublications {
         self.is_wanted = true;
     }
 
+    /// Drops all publications, which replies that the broker is unavailable. The outcomes of their
+    /// echoes do not matter any longer.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.is_wanted = false;
+    }
+
     /// Asks for one echo for all publications since the last one.
     pub(super) fn poll_confirm(&mut self) -> Option<ChannelAction> {
         if !std::mem::take(&mut self.is_wanted) {

@@ -152,6 +152,11 @@ impl Observer {
             (OpenRequest::Subscribe { channel, since }, BrokerReply::Subscribed(_, result)) => {
                 match result {
                     Ok(joined) => {
+                        let seen = self.seen(&channel);
+                        if seen.joined_by.is_none() && joined.top.epoch.is_empty() {
+                            // A position that it has is that of an earlier subscription.
+                            seen.position = None;
+                        }
                         self.check_join(truth, &channel, since.as_ref(), &joined);
                         let seen = self.seen(&channel);
                         if number >= seen.subscribed_after {

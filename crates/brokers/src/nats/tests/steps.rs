@@ -75,8 +75,12 @@ impl World {
     }
 
     fn fault(&mut self, node: usize) {
-        match self.random.below(4) {
+        match self.random.below(5) {
             0 => self.cut(node),
+            3 => {
+                let channel = self.random.index(CHANNELS);
+                self.fail_task(node, channel);
+            }
             1 => self.frozen_until = self.now + self.random.below(5_000_000),
             2 => {
                 // All nodes at once, as when the server restarts.

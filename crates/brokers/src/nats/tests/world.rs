@@ -310,6 +310,15 @@ impl World {
         result
     }
 
+    /// The task of a channel panics and starts again.
+    pub(super) fn fail_task(&mut self, node: usize, channel: usize) {
+        let task = &mut self.nodes[node].channels[channel];
+        (task.subscription, task.is_waiting) = (0, false);
+        task.confirmations.clear();
+        self.registered.remove(&(node, channel));
+        self.with_core(node, channel, |core, view| core.reset(view));
+    }
+
     /// Does what a core asks for, until it asks for nothing more.
     fn perform(&mut self, node: usize, channel: usize) {
         while let Some(action) = self.with_core(node, channel, ChannelCore::poll_action) {

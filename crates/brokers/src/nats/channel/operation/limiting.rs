@@ -2,7 +2,7 @@
 //!
 //! Invariant: the end is what NATS has stored; until NATS has answered, it is requested again.
 
-use engine::broker::BrokerEvent;
+use engine::broker::{BrokerError, BrokerEvent};
 
 use super::{Next, Operation};
 use crate::nats::channel::ChannelParts;
@@ -71,9 +71,22 @@ impl Limiting {
             None => Next::Done,
         }
     }
+
+    /// The answer is lost: the end is requested again.
+    pub(super) fn abandon(self, parts: &mut ChannelParts, view: &NodeView<'_>) {
+        parts.end.handle_limited(view, self.ttl_ms, &Err(BrokerError::Unavailable));
+    }
 }
 
 impl Expiring {
+    /// The channel's messages expire by their own age; an end that was requested is requested
+    /// again.
+    pub(super) fn abandon(self, parts: &mut ChannelParts, view: &NodeView<'_>) {
+        if let Some(ttl_ms) = self.requested_ttl_ms {
+            parts.end.handle_limited(view, ttl_ms, &Err(BrokerError::Unavailable));
+        }
+    }
+
     /// Begins what is due: notifies the subscribers of a confirmed end, or requests an unconfirmed
     /// one again.
     pub(super) fn begin_due(parts: &mut ChannelParts, view: &NodeView<'_>, due: DueEnd) -> Next {

@@ -19,7 +19,7 @@ use crate::nats::channel::{ChannelInput, ChannelParts};
 use crate::nats::channel_call::{CallResult, ChannelCall, Step};
 use crate::nats::channel_stream::{Publications, ReadStream, Reading, StreamRead};
 use crate::nats::node_state::NodeView;
-use crate::nats::request::ReplyHandle;
+use crate::nats::request::{ReplyContext, ReplyHandle};
 use crate::nats::rights::Right;
 use crate::{Endpoint, Inbox};
 
@@ -41,7 +41,7 @@ pub(in crate::nats::channel) enum StreamReader {
 pub(in crate::nats::channel) struct GroupedRead {
     readers: Vec<StreamReader>,
     /// Clients whose presence was requested between the subscriptions.
-    present: Vec<(Endpoint, Arc<ClientInfo>)>,
+    present: Vec<(ReplyContext, Arc<ClientInfo>)>,
     meta_ttl_ms: u64,
     due: Instant,
     wait: Wait,
@@ -125,7 +125,7 @@ impl GroupedRead {
                 BrokerRequest::Publications(PublicationsRequest::Subscribe { .. })
                     | BrokerRequest::Presence(PresenceRequest::Add { .. })
             ),
-            ChannelInput::Detach(_) | ChannelInput::Verify => false,
+            ChannelInput::Detach(..) | ChannelInput::Verify => false,
         };
         while let Some(ChannelInput::Request(request)) = parts.queue.pop_front_if(is_follower) {
             let (what, context) = request.open();
@@ -144,7 +144,7 @@ impl GroupedRead {
                     self.readers.push(reader);
                 }
                 BrokerRequest::Presence(PresenceRequest::Add { info, .. }) => {
-                    self.present.push((context.endpoint, info));
+                    self.present.push((context, info));
                 }
                 _ => unreachable!("only these are taken"),
             }
@@ -206,7 +206,10 @@ impl GroupedRead {
         if self.present.is_empty() {
             return Next::Done;
         }
-        Next::Call(ChannelCall::AddPresence(self.present), Operation::Last)
+        let present = self.present.iter();
+        let added = present.map(|(context, info)| (context.endpoint, info.clone())).collect();
+        let requests = self.present.into_iter().map(|(context, _)| context).collect();
+        Next::Call(ChannelCall::AddPresence(added), Operation::Last { _requests: requests })
     }
 }
 
