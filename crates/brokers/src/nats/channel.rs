@@ -123,6 +123,7 @@ impl ChannelCore {
         payload: Bytes,
     ) {
         self.parts.feed.handle_message(view, sequence, payload);
+        self.parts.answer_delivered();
         self.end_catch_up(view);
     }
 
@@ -145,7 +146,8 @@ impl ChannelCore {
 
     /// Handles the outcome of [`ChannelAction::Confirm`].
     pub(super) fn handle_confirmation(&mut self, number: u64, result: Result<(), BrokerError>) {
-        self.parts.unconfirmed.handle(number, result);
+        self.parts.unconfirmed.handle(number, result, self.parts.feed.arrived());
+        self.parts.answer_delivered();
     }
 
     pub(super) fn handle_trimmed(&mut self) {
@@ -155,6 +157,7 @@ impl ChannelCore {
     /// Does what is due at this time.
     pub(super) fn handle_timeout(&mut self, view: &mut NodeView<'_>) {
         self.parts.feed.deliver_due(view);
+        self.parts.answer_delivered();
         self.parts.unconfirmed.expire(view.now);
         self.end_catch_up(view);
         let is_late = |current: &mut InProgress| match current {
@@ -183,6 +186,7 @@ impl ChannelCore {
 
     /// The next action; begins the next operation when none is in progress.
     pub(super) fn poll_action(&mut self, view: &mut NodeView<'_>) -> Option<ChannelAction> {
+        self.parts.answer_delivered();
         if let Some(action) = self.parts.actions.pop_front() {
             return Some(action);
         }
@@ -277,6 +281,11 @@ impl ChannelCore {
 }
 
 impl ChannelParts {
+    /// Answers the publications that were confirmed and that the subscribers have.
+    fn answer_delivered(&mut self) {
+        self.unconfirmed.answer(|arrived| self.feed.has_delivered(arrived));
+    }
+
     /// Removes a subscriber; the last one ends the subscription at NATS.
     fn remove_subscriber(&mut self, endpoint: Endpoint) {
         if self.feed.remove_subscriber(endpoint) {

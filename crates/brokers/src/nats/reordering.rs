@@ -21,6 +21,8 @@ pub(super) struct Reordering<T> {
     held: BTreeMap<(u64, u64), Held<T>>,
     /// Messages without a sequence that were held back so far.
     unstored: u64,
+    /// How many of these are not held back any longer; they keep their order.
+    released: u64,
     /// Bytes of the messages held back.
     held_bytes: usize,
 }
@@ -43,7 +45,7 @@ struct Held<T> {
 
 impl<T> Default for Reordering<T> {
     fn default() -> Reordering<T> {
-        Reordering { last: 0, held: BTreeMap::new(), unstored: 0, held_bytes: 0 }
+        Reordering { last: 0, held: BTreeMap::new(), unstored: 0, released: 0, held_bytes: 0 }
     }
 }
 
@@ -101,9 +103,28 @@ impl<T> Reordering<T> {
         self.last = self.last.max(sequence);
     }
 
+    /// Forgets all messages; none is awaited.
+    pub(super) fn restart(&mut self) {
+        let released = self.unstored;
+        *self = Reordering { unstored: released, released, ..Reordering::default() };
+    }
+
+    /// Marks the messages without a sequence that have arrived.
+    pub(super) fn arrived(&self) -> u64 {
+        self.unstored
+    }
+
+    /// Returns whether none of the messages of [`Reordering::arrived`] is held back any longer.
+    pub(super) fn has_released(&self, arrived: u64) -> bool {
+        self.released >= arrived
+    }
+
     /// The first message held back, whether or not it is in order.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let ((sequence, _), held) = self.held.pop_first()?;
+        let ((sequence, unstored), held) = self.held.pop_first()?;
+        if unstored > 0 {
+            self.released = unstored;
+        }
         self.last = self.last.max(sequence);
         self.held_bytes -= held.bytes;
         Some(held.item)

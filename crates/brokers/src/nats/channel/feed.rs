@@ -89,7 +89,7 @@ impl ChannelFeed {
     pub(super) fn handle_subscription(&mut self) {
         self.is_subscribed = true;
         self.last_sequence = 0;
-        self.order = Reordering::default();
+        self.order.restart();
     }
 
     pub(super) fn add_subscriber(&mut self, endpoint: Endpoint, inbox: &Arc<dyn Inbox>) {
@@ -145,6 +145,16 @@ impl ChannelFeed {
         while let Some((record, payload)) = self.order.poll_next(view.now) {
             self.deliver(view, record, &payload);
         }
+    }
+
+    /// Marks the messages of no stream that have arrived; some may be held back.
+    pub(super) fn arrived(&self) -> u64 {
+        self.order.arrived()
+    }
+
+    /// Returns whether the subscribers have the messages of [`ChannelFeed::arrived`].
+    pub(super) fn has_delivered(&self, arrived: u64) -> bool {
+        self.order.has_released(arrived)
     }
 
     /// When [`ChannelFeed::deliver_due`] has something to do.

@@ -1,7 +1,8 @@
 //! Publications without the stream whose arrival at the server is not certain yet.
 //!
-//! Invariant: each is answered once, when an echo that was sent after it has returned or failed, or
-//! when its publisher does not wait any longer.
+//! Invariant: each is answered once, when an echo that was sent after it has returned and the
+//! subscribers of this node have what arrived before the echo, when the echo has failed, or when its
+//! publisher does not wait any longer.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -18,6 +19,8 @@ use crate::nats::request::ReplyHandle;
 pub(super) struct UnconfirmedPublications {
     /// Each with the number of its echo; bounded by [`crate::limits::REQUESTS_MAX`].
     waiting: VecDeque<(u64, ReplyHandle<StreamPosition>)>,
+    /// Those whose echo has returned, with the mark of the messages that had arrived then.
+    confirmed: VecDeque<(u64, ReplyHandle<StreamPosition>)>,
     /// Number of the next echo.
     next: u64,
     /// The next echo has publications to confirm.
@@ -35,6 +38,7 @@ impl UnconfirmedPublications {
     /// echoes do not matter any longer.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
+        self.confirmed.clear();
         self.is_wanted = false;
     }
 
@@ -49,8 +53,8 @@ impl UnconfirmedPublications {
     }
 
     /// Handles the outcome of an echo. One that has returned confirms what was sent before the
-    /// earlier echoes too.
-    pub(super) fn handle(&mut self, number: u64, result: Result<(), BrokerError>) {
+    /// earlier echoes too; `arrived` marks the messages that have come before it.
+    pub(super) fn handle(&mut self, number: u64, result: Result<(), BrokerError>, arrived: u64) {
         if let Err(error) = result {
             let waiting = std::mem::take(&mut self.waiting).into_iter();
             let (failed, others) = waiting.partition(|(echo, _)| *echo == number);
@@ -59,6 +63,15 @@ impl UnconfirmedPublications {
             return failed.into_iter().for_each(|(_, reply)| reply.send(Err(error)));
         }
         while let Some((_, reply)) = self.waiting.pop_front_if(|(echo, _)| *echo <= number) {
+            self.confirmed.push_back((arrived, reply));
+        }
+    }
+
+    /// Answers the confirmed publications that the subscribers have.
+    pub(super) fn answer(&mut self, has_delivered: impl Fn(u64) -> bool) {
+        while let Some((_, reply)) =
+            self.confirmed.pop_front_if(|(arrived, _)| has_delivered(*arrived))
+        {
             reply.send(Ok(StreamPosition::default()));
         }
     }
@@ -74,6 +87,6 @@ impl UnconfirmedPublications {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && !self.is_wanted
+        self.waiting.is_empty() && self.confirmed.is_empty() && !self.is_wanted
     }
 }

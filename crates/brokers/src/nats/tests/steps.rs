@@ -128,7 +128,6 @@ impl World {
         let subscribed_after = self.next_number();
         let seen = self.observers[actor.observer].seen(&name);
         (seen.is_subscribed, seen.joined_by) = (false, None);
-        seen.awaited.clear();
         seen.subscribed_after = subscribed_after;
         let channel = name.into();
         self.submit(actor, PublicationsRequest::Unsubscribe { channel }.into());
