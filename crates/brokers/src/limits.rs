@@ -112,6 +112,10 @@ pub const MESSAGES_PER_TURN: usize = 64;
 /// next publisher a request.
 pub const CHANNEL_TASK_IDLE: Duration = Duration::from_secs(10);
 
+/// Maximum number of channel tasks that wait in this way; beyond it the one that has waited longest
+/// ends. A client may use new names of channels as fast as it can.
+pub const IDLE_TASKS_MAX: usize = 8_192;
+
 /// Silence after which the reader of a stored range assumes its end, and NATS removes the reader.
 pub const READER_IDLE: Duration = Duration::from_millis(500);
 

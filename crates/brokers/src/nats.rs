@@ -26,6 +26,7 @@ mod channel_tasks;
 mod connection_events;
 mod detach_guard;
 mod generation;
+mod idle_tasks;
 mod inputs;
 mod jetstream;
 mod lease;
@@ -55,7 +56,7 @@ mod upkeep;
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -105,6 +106,8 @@ struct Shared {
     lag_us: AtomicU64,
     warnings: Warnings,
     options: ChannelOptions,
+    /// Number of channel tasks.
+    channel_tasks: AtomicUsize,
 }
 
 impl NatsBroker {
@@ -173,6 +176,12 @@ impl NatsBroker {
     #[doc(hidden)]
     pub fn break_part(&self, part: FaultPoint) {
         self.queue.send(NodeInput::Break(part));
+    }
+
+    /// Number of channels with a task, for tests of their bound.
+    #[doc(hidden)]
+    pub fn channel_tasks(&self) -> usize {
+        self.shared.channel_tasks.load(Ordering::Relaxed)
     }
 
     /// Number of requests in all queues, for tests of their bounds.

@@ -18,13 +18,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::channel::{ChannelAction, ChannelCore, ChannelInput};
 use super::channel_call::{CallAnswer, CallResult, ChannelCall};
+use super::idle_tasks::{IdleTasks, IdleTurn};
 use super::link::NatsLink;
 use super::presence::PresenceStore;
 use super::reordering::MessageSequence;
 use super::rights::Right;
 use super::subject::ChannelName;
 use super::task::{BROKEN, caught};
-use crate::limits::{CHANNEL_TASK_IDLE, MESSAGES_PER_TURN, TASK_RESTART};
+use crate::limits::{MESSAGES_PER_TURN, TASK_RESTART};
 
 /// An input of a channel task.
 #[expect(
@@ -44,7 +45,9 @@ pub(super) enum ChannelTaskInput {
 struct ChannelTask {
     core: ChannelCore,
     io: ChannelIo,
-    inputs: UnboundedReceiver<ChannelTaskInput>,
+    /// Boxed, since a queue has room for 32 of them, also while it is empty.
+    inputs: UnboundedReceiver<Box<ChannelTaskInput>>,
+    idle: Rc<IdleTasks>,
     /// No further inputs come.
     is_closed: bool,
     calls: Calls,
@@ -88,7 +91,7 @@ enum Event {
     Performed(Performed),
     Background(Background),
     Timeout,
-    Input(ChannelTaskInput),
+    Input(Box<ChannelTaskInput>),
     Closed,
     Idle,
 }
@@ -98,16 +101,17 @@ enum Event {
 /// The task holds `task_guard` until the sender is dropped and all inputs are handled.
 pub(super) fn open(
     name: ChannelName,
-    presence: Rc<PresenceStore>,
+    (presence, idle): (Rc<PresenceStore>, Rc<IdleTasks>),
     task_guard: mpsc::Sender<()>,
-) -> mpsc::UnboundedSender<ChannelTaskInput> {
+) -> mpsc::UnboundedSender<Box<ChannelTaskInput>> {
     // Bounded by the requests of the whole broker: see `REQUESTS_MAX`.
     let (sender, inputs) = mpsc::unbounded_channel();
     tokio::task::spawn_local(async move {
         let tasks = presence.link.tasks.clone();
         let core = ChannelCore::new(name.channel.clone(), name.token.clone());
         let io = ChannelIo { name, link: presence.link.clone(), presence };
-        let mut task = ChannelTask { core, io, inputs, is_closed: false, calls: Calls::default() };
+        let calls = Calls::default();
+        let mut task = ChannelTask { core, io, inputs, idle, is_closed: false, calls };
         while let Err(message) = caught(task.run()).await {
             tasks.report(TASK, message);
             tokio::time::sleep(TASK_RESTART).await;
@@ -116,6 +120,7 @@ pub(super) fn open(
             // Calls that have failed with the task may have been about presence.
             task.io.presence.request_restore();
         }
+        task.idle.handle_ended(task.io.name.channel.clone());
         drop(task_guard);
     });
     sender
@@ -153,6 +158,7 @@ impl ChannelTask {
     async fn next_event(&mut self) -> Event {
         let Calls { subscription, call, background, .. } = &mut self.calls;
         let is_idle = self.core.is_idle() && !self.inputs.is_closed();
+        let idle_turn = is_idle.then(|| self.idle.begin());
         let timeout = self.core.next_timeout();
         tokio::select! {
             biased;
@@ -163,7 +169,7 @@ impl ChannelTask {
             input = self.inputs.recv(), if !self.is_closed => {
                 input.map_or(Event::Closed, Event::Input)
             }
-            () = tokio::time::sleep(CHANNEL_TASK_IDLE), if is_idle => Event::Idle,
+            () = is_over(idle_turn.as_ref()) => Event::Idle,
         }
     }
 
@@ -184,10 +190,10 @@ impl ChannelTask {
     }
 
     /// Handles an input, and those that are queued behind it.
-    fn handle_inputs(&mut self, first: ChannelTaskInput) {
+    fn handle_inputs(&mut self, first: Box<ChannelTaskInput>) {
         let mut next = Some(first);
         while let Some(input) = next {
-            match input {
+            match *input {
                 ChannelTaskInput::Core(input) => self.core.handle_input(input),
                 ChannelTaskInput::Verify(permits) => {
                     self.calls.permits = permits;
@@ -353,6 +359,14 @@ async fn next_message(subscription: &mut Option<Subscriber>) -> Message {
 async fn performed(call: &mut Option<LocalBoxFuture<'static, Performed>>) -> Performed {
     match call {
         Some(call) => call.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The end of the time that an idle task waits; pending for others.
+async fn is_over(turn: Option<&IdleTurn<'_>>) {
+    match turn {
+        Some(turn) => turn.is_over().await,
         None => std::future::pending().await,
     }
 }

@@ -524,9 +524,7 @@ impl Node {
         let renews = link.has_jetstream && (is_turn || presence.has_pending_work());
         let is_refused = self.shared.availability.has(UnavailableCause::Rights);
         let tries_rights = is_turn && (is_refused || self.shared.denied_subjects.first().is_some());
-        if self.ticks.is_multiple_of(10) {
-            self.channel_tasks.remove_ended();
-        }
+        self.channel_tasks.remove_ended();
         if renews {
             self.renew();
         }

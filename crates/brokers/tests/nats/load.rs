@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::conformance::World as _;
-use brokers::limits::REQUESTS_MAX;
+use brokers::limits::{IDLE_TASKS_MAX, REQUESTS_MAX};
 use engine::broker::{
     BrokerError, BrokerEvent, BrokerReply, JoinRead, PresenceRequest, PublicationsRequest,
     PublishOptions, RequestId,
@@ -148,4 +148,36 @@ fn joins_and_leaves_without_end_wait_as_state() {
         }
         assert!(Instant::now() < until, "{read:?}");
     }
+}
+
+#[test]
+fn channels_that_are_used_once_keep_a_bounded_number_of_tasks() {
+    let server = Server::start();
+    let mut pair = Pair::new(&server);
+    let publisher = pair.publisher;
+    let count = 2 * IDLE_TASKS_MAX as u64;
+    for first in (0..count).step_by(2_048) {
+        for number in first..first + 2_048 {
+            let (id, channel) = (RequestId::new(number), format!("room {number}").into());
+            let publication =
+                Publication { data: bytes::Bytes::from_static(b"{}"), ..Publication::default() };
+            let options = PublishOptions::default();
+            pair.world.submit(
+                publisher,
+                PublicationsRequest::Publish { id, channel, publication, options },
+            );
+        }
+        for _ in 0..2_048 {
+            let event = pair.world.next_due(publisher);
+            let BrokerEvent::Reply(BrokerReply::Published(_, Ok(_))) = event else {
+                panic!("{event:?}")
+            };
+        }
+    }
+    // The node counts the tasks that have ended once a second.
+    let until = Instant::now() + Duration::from_secs(5);
+    while pair.world.nodes[1].channel_tasks() > IDLE_TASKS_MAX + 1 {
+        assert!(Instant::now() < until, "{} tasks", pair.world.nodes[1].channel_tasks());
+    }
+    assert_eq!(pair.publish(0).unwrap().offset, 0);
 }
