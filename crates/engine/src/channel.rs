@@ -307,6 +307,18 @@ mod tests {
     use super::*;
     use crate::rules::SubscribePermission;
 
+    #[test]
+    fn payloads_have_the_format_of_their_namespace() {
+        let takes = |format| {
+            let payloads: [&[u8]; 6] = [b"", b"\xFF", b"1", b"[1]", b" {\"a\":1}", b"{"];
+            payloads.map(|data| check_data(format, data).is_ok())
+        };
+        assert_eq!(takes(DataFormat::Binary), [true; 6]);
+        assert_eq!(takes(DataFormat::NonEmpty), [false, true, true, true, true, true]);
+        assert_eq!(takes(DataFormat::Json), [false, false, true, true, true, false]);
+        assert_eq!(takes(DataFormat::JsonObject), [false, false, false, false, true, false]);
+    }
+
     fn rules() -> Rules {
         let mut rules = Rules::default();
         let chat = Namespace {

@@ -10,7 +10,7 @@ use super::feature::Feature;
 pub(super) struct AbsentSection {
     /// Paths of the sections; the empty path is the top level.
     pub(super) below: &'static [&'static str],
-    /// The keys apply only if these keys have these values.
+    /// The keys apply only if these keys have these values; `[]` is the item of the key.
     pub(super) when: &'static [(&'static str, &'static str)],
     /// The keys below each path.
     pub(super) keys: &'static [AbsentKey],
@@ -59,6 +59,12 @@ const fn section(below: &'static [&'static str], keys: &'static [AbsentKey]) -> 
     AbsentSection { below, when: &[], keys }
 }
 
+const KAFKA_IS_CONSUMED: &[(&str, &str)] =
+    &[("consumers[].enabled", "true"), ("consumers[].type", "kafka")];
+const POSTGRES_IS_CONSUMED: &[(&str, &str)] =
+    &[("consumers[].enabled", "true"), ("consumers[].type", "postgresql")];
+const JETSTREAM_IS_CONSUMED: &[(&str, &str)] =
+    &[("consumers[].enabled", "true"), ("consumers[].type", "nats_jetstream")];
 const REDIS_IS_USED: &[(&str, &str)] = &[("engine.type", "redis")];
 const REDIS_KEEPS_PRESENCE: &[(&str, &str)] =
     &[("presence_manager.enabled", "true"), ("presence_manager.type", "redis")];
@@ -194,6 +200,16 @@ pub(super) const ABSENT: &[AbsentSection] = &[
     ]),
     section(&["channel.without_namespace", "channel.namespaces[]"], OF_NAMESPACES),
     section(&["consumers[]"], CONSUMERS),
+    AbsentSection { below: &["consumers[].kafka"], when: KAFKA_IS_CONSUMED, keys: &[
+        switch("tls.insecure_skip_verify", Feature::UnverifiedTls),
+    ] },
+    AbsentSection { below: &["consumers[].postgresql"], when: POSTGRES_IS_CONSUMED, keys: &[
+        switch("tls.insecure_skip_verify", Feature::UnverifiedTls),
+    ] },
+    AbsentSection { below: &["consumers[].nats_jetstream"], when: JETSTREAM_IS_CONSUMED, keys: &[
+        switch("tls.insecure_skip_verify", Feature::UnverifiedTls),
+        choice("credentials_file", "", Feature::NatsCredentials),
+    ] },
     section(&["consumers[].redis_stream"], REDIS),
     section(
         &[
@@ -452,13 +468,10 @@ const PROXY: &[AbsentKey] = &[
 /// Options of sources of consumers that are not supported.
 const CONSUMERS: &[AbsentKey] = &[
     detail("kafka.assume_role_arn", ""),
-    detail("kafka.tls.insecure_skip_verify", "false"),
     detail("kafka.tls.client_ca_pem", ""),
-    detail("postgresql.tls.insecure_skip_verify", "false"),
     detail("postgresql.tls.client_ca_pem", ""),
-    detail("nats_jetstream.tls.insecure_skip_verify", "false"),
     detail("nats_jetstream.tls.client_ca_pem", ""),
-    detail("nats_jetstream.tls.server_name", ""),
+    ignored("nats_jetstream.tls.server_name", ""),
     detail("redis_stream.streams", ""),
     detail("redis_stream.consumer_group", ""),
     detail("redis_stream.visibility_timeout", "30s"),
@@ -475,7 +488,6 @@ const CONSUMERS: &[AbsentKey] = &[
     detail("redis_stream.publication_data_mode.version_value", "centrifugo-version"),
     detail("redis_stream.publication_data_mode.version_epoch_value", "centrifugo-version-epoch"),
     detail("redis_stream.publication_data_mode.tags_value_prefix", "centrifugo-tag-"),
-    detail("nats_jetstream.credentials_file", ""),
     detail("google_pub_sub.project_id", ""),
     detail("google_pub_sub.subscriptions", ""),
     detail("google_pub_sub.max_outstanding_messages", "100"),

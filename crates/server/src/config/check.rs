@@ -28,6 +28,12 @@ pub(super) fn check_keys(raw: &mut RawConfig, unknown: Unknown) {
             Some(Value::String(text)) => text == wanted,
             _ => false,
         };
+        let item = path.find(']').map(|end| &path[..=end]);
+        let holds = |(key, wanted): &(&str, &str)| {
+            let of_item =
+                item.zip(key.split_once("[]")).map(|(item, (_, key))| format!("{item}{key}"));
+            holds(&(of_item.as_deref().unwrap_or(key), wanted))
+        };
         if section.when.iter().all(holds) {
             raw.mistake(path, feature.refusal());
         }

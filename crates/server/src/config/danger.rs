@@ -269,6 +269,7 @@ fn no_access(warnings: &mut WarningList, options: &Options, config: &Config) {
         || token.insecure_skip_signature_verify;
     let is_open = client.insecure
         || client.allow_anonymous_connect_without_token
+        || client.connect_proxy
         || config.admission.user_id_http_header.is_some();
     if !has_key && !is_open {
         let text = "is not set, and neither is another key for tokens: no client can connect";

@@ -32,6 +32,8 @@ pub(super) enum Feature {
     MapChannels,
     /// Switches of `prometheus`.
     MetricsForms,
+    /// `consumers[].nats_jetstream.credentials_file`.
+    NatsCredentials,
     /// `broker.nats.raw_mode`.
     NatsRaw,
     /// `broker.nats.allow_wildcards`.
@@ -56,7 +58,7 @@ pub(super) enum Feature {
     TlsByPort,
     /// `uni_websocket`, `uni_sse`, `uni_http_stream` and `uni_grpc`.
     UnidirectionalTransports,
-    /// `insecure_skip_verify` towards Redis, NATS and backends.
+    /// `insecure_skip_verify` towards Redis, NATS, Kafka, PostgreSQL and backends.
     UnverifiedTls,
     /// `webtransport`.
     WebTransport,
@@ -90,6 +92,9 @@ impl Feature {
             }
             F::MetricsForms => {
                 ("a further form of metrics", "docs/metrics.md lists the supported metrics")
+            }
+            F::NatsCredentials => {
+                ("a credentials file of NATS", "set username and password, or token")
             }
             F::NatsRaw => ("the raw mode of NATS", "publish through the server API"),
             F::NatsWildcards => ("subscribing by wildcard", "subscribe to single channels"),

@@ -100,6 +100,54 @@ pub(super) fn resolve_rpc(rpc: &RpcSection, mistakes: &mut KeyedMistakes) -> Rpc
     }
 }
 
+/// Endpoints of default proxies that no option switches on.
+pub(super) fn unused_proxies(options: &Options) -> KeyedMistakes {
+    let (client, channel) = (&options.client.proxy, &options.channel);
+    let mut unused = Vec::new();
+    for section in [&client.connect, &client.refresh] {
+        if section.proxy.endpoint.is_written && !section.enabled.is_written {
+            let text = format!("is not used without {} = true", section.enabled.key);
+            unused.push(section.proxy.endpoint.fault(text));
+        }
+    }
+    let namespaces = channel.namespaces.iter().map(|namespace| &namespace.options);
+    let namespaces: Vec<_> = namespaces.chain([&channel.without_namespace]).collect();
+    let proxies = &channel.proxy;
+    let uses: [(&ProxySection, &str, SwitchOf); 3] = [
+        (&proxies.subscribe, "subscribe_proxy_enabled", |namespace| {
+            (&namespace.subscribe_proxy_enabled, &namespace.subscribe_proxy_name)
+        }),
+        (&proxies.publish, "publish_proxy_enabled", |namespace| {
+            (&namespace.publish_proxy_enabled, &namespace.publish_proxy_name)
+        }),
+        (&proxies.sub_refresh, "sub_refresh_proxy_enabled", |namespace| {
+            (&namespace.sub_refresh_proxy_enabled, &namespace.sub_refresh_proxy_name)
+        }),
+    ];
+    let mut check = |section: &ProxySection, switches: &[ProxySwitch<'_>], switch| {
+        let is_used = switches.iter().any(|(enabled, name)| ***enabled && ***name == DEFAULT_PROXY);
+        if section.endpoint.is_written && !is_used {
+            let text = format!("is not used: no namespace has {switch} = true and this proxy");
+            unused.push(section.endpoint.fault(text));
+        }
+    };
+    for (section, switch, of) in uses {
+        let switches: Vec<_> = namespaces.iter().map(|namespace| of(namespace)).collect();
+        check(section, &switches, switch);
+    }
+    let rpc = &options.rpc;
+    let methods = rpc.namespaces.iter().map(|namespace| &namespace.options);
+    let methods = methods.chain([&rpc.without_namespace]);
+    let switches: Vec<ProxySwitch<'_>> =
+        methods.map(|methods| (&methods.proxy_enabled, &methods.proxy_name)).collect();
+    check(&rpc.proxy, &switches, "proxy_enabled");
+    unused
+}
+
+/// The options that switch a proxy on and name it.
+type ProxySwitch<'o> = (&'o Setting<bool>, &'o Setting<String>);
+type SwitchOf = fn(&NamespaceSection) -> ProxySwitch<'_>;
+
 /// Whether a text can be the name of a proxy or a namespace.
 fn is_name(text: &str) -> bool {
     text.len() >= 2 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))

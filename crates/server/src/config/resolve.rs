@@ -28,7 +28,7 @@ use super::options::http::{ApiSection, HttpServerSection, WebSocketSection};
 use super::options::{LogSection, ShutdownSection};
 use super::paths::check_paths;
 use super::pem::read_pem;
-use super::proxies::{resolve_proxies, resolve_rpc};
+use super::proxies::{resolve_proxies, resolve_rpc, unused_proxies};
 use super::rates::resolve_rates;
 use super::raw_config::RawConfig;
 use super::schema::{Section as _, Setting};
@@ -119,7 +119,7 @@ pub(super) fn resolve(
     for (key, text) in mistakes {
         raw.mistake(key, text);
     }
-    for (key, text) in unused_engines(&options) {
+    for (key, text) in unused_engines(&options).into_iter().chain(unused_proxies(&options)) {
         raw.warn(WarningKind::Contradiction, key, text);
     }
     warn_of_formats(raw, &options.channel, &config.rules.channels);

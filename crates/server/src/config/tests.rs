@@ -7,6 +7,7 @@ use expect_test::expect;
 use super::*;
 
 mod api_keys;
+mod applications;
 mod compatible;
 mod consumers;
 pub(super) mod declarations;

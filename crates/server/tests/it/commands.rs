@@ -55,6 +55,40 @@ fn commands_of_one_frame_are_answered_in_one_frame_in_order() {
 }
 
 #[test]
+fn a_namespace_refuses_data_that_has_not_its_format() {
+    let namespace = |format: &str| {
+        format!(
+            r#"{{"name": "{format}", "publication_data_format": "{format}",
+                "allow_publish_for_client": true, "allow_subscribe_for_client": true}}"#
+        )
+    };
+    let namespaces = ["binary", "json", "json_object"].map(namespace).join(",");
+    let fixture = Fixture::with(&[("channel.namespaces", &format!("[{namespaces}]"))]);
+    let mut peer = fixture.admitted();
+    // Of a client: a number, an object. Of the API also bytes that are no JSON.
+    for (format, number_is_taken, bytes_are_taken) in
+        [("binary", true, true), ("json", true, false), ("json_object", false, false)]
+    {
+        let mut publish = |data: &str| {
+            peer.say(&format!(r#"{{"id":2,"publish":{{"channel":"{format}:x","data":{data}}}}}"#));
+            !peer.receive().contains(r#""code":107"#)
+        };
+        assert_eq!((publish("1"), publish("{}")), (number_is_taken, true), "{format}");
+        let by_api = |data: &str| {
+            let body = format!(r#"{{"channel":"{format}:x",{data}}}"#);
+            let (_, answer) = fixture.api("publish", &body);
+            match answer.contains(r#""code":107"#) {
+                true => false,
+                false => answer.contains(r#""result":"#) || panic!("{answer}"),
+            }
+        };
+        assert_eq!(by_api(r#""data":1"#), number_is_taken, "{format}");
+        assert_eq!(by_api(r#""b64data":"/w==""#), bytes_are_taken, "{format}");
+        assert!(by_api(r#""data":{}"#), "{format}");
+    }
+}
+
+#[test]
 fn errors_have_the_codes_of_the_table() {
     let fixture = Fixture::start();
     let mut peer = fixture.admitted();

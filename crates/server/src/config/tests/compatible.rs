@@ -226,6 +226,45 @@ fn every_switch_of_an_unsupported_feature_is_one_mistake() {
 }
 
 #[test]
+fn a_switch_of_an_enabled_consumer_is_a_mistake() {
+    let consumers = [
+        (
+            "kafka",
+            r#""kafka": {"tls": {"insecure_skip_verify": true}}"#,
+            "kafka.tls.insecure_skip_verify",
+        ),
+        (
+            "postgresql",
+            r#""postgresql": {"tls": {"insecure_skip_verify": true}}"#,
+            "postgresql.tls.insecure_skip_verify",
+        ),
+        (
+            "nats_jetstream",
+            r#""nats_jetstream": {"tls": {"insecure_skip_verify": true}}"#,
+            "nats_jetstream.tls.insecure_skip_verify",
+        ),
+        (
+            "nats_jetstream",
+            r#""nats_jetstream": {"credentials_file": "user.creds"}"#,
+            "nats_jetstream.credentials_file",
+        ),
+    ];
+    for (kind, options, key) in consumers {
+        let text = |enabled: bool, kind: &str| {
+            let other = r#"{"name": "off", "type": "kafka"}"#;
+            format!(
+                r#"{{"consumers": [{other}, {{"name": "one", "type": "{kind}", "enabled": {enabled}, {options}}}]}}"#
+            )
+        };
+        let refused = load_text(".json", &text(true, kind)).unwrap_err();
+        let is_named = |mistake: &Mistake| mistake.key == format!("consumers[1].{key}");
+        assert!(refused.mistakes.iter().any(is_named), "{refused}");
+        let accepted = load_text(".json", &text(false, kind));
+        assert!(accepted.is_ok(), "{key}: {accepted:?}");
+    }
+}
+
+#[test]
 fn a_switch_inside_a_disabled_section_is_off() {
     for text in [
         r#"{"http_server": {"tls": {"client_ca_pem": "ca.pem"}, "tls_external": true}}"#,

@@ -64,6 +64,18 @@ const DANGERS: &[(&str, WarningKind, &str)] = &[
         Contradiction,
         "presence_manager.redis.sentinel_address",
     ),
+    (
+        r#"{"client": {"proxy": {"connect": {"endpoint": "http://h/c"}}}}"#,
+        Contradiction,
+        "client.proxy.connect.endpoint",
+    ),
+    (
+        r#"{"channel": {"proxy": {"subscribe": {"endpoint": "http://h/s"}},
+            "namespaces": [{"name": "chat", "subscribe_proxy_enabled": false}]}}"#,
+        Contradiction,
+        "channel.proxy.subscribe.endpoint",
+    ),
+    (r#"{"rpc": {"proxy": {"endpoint": "http://h/r"}}}"#, Contradiction, "rpc.proxy.endpoint"),
     (r#"{"http_server": {"address": ""}}"#, Exposed, "http_server.internal_port"),
     (r#"{"http_server": {"address": "0.0.0.0"}}"#, Exposed, "http_server.internal_port"),
     (
