@@ -18,7 +18,7 @@ use super::http_response::{HttpResponse, Progress};
 use super::plan::{ApiProtocol, Security};
 use super::transport::Transport;
 
-/// See the module.
+/// A persistent connection to the server API, over HTTP or gRPC.
 pub(crate) struct ApiConnection {
     address: SocketAddr,
     security: Option<Security>,

@@ -22,7 +22,7 @@ use super::plan::ServerTarget;
 use super::publication_tag::{PublicationTag, TagReader};
 use super::transport::{self, Transport};
 
-/// See the module.
+/// A WebSocket connection of the load generator; the socket never blocks.
 pub(crate) struct ClientConnection {
     /// When its socket was dialled.
     pub(crate) dialled: u64,

@@ -20,7 +20,8 @@ pub(crate) fn now() -> u64 {
     time.tv_sec.unsigned_abs() * SECOND + time.tv_nsec.unsigned_abs()
 }
 
-/// See the module: pollers wait in milliseconds, which is too coarse for a planned time.
+/// A timer with nanosecond resolution. Pollers wait in milliseconds, which is too coarse for a
+/// planned time.
 pub(crate) struct Alarm(OwnedFd);
 
 impl Alarm {

@@ -27,7 +27,7 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// See the module.
+/// A gRPC connection to the server API with one call at a time.
 pub(crate) struct GrpcExchange {
     /// The head of every request.
     head: Vec<u8>,

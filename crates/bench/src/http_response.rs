@@ -13,7 +13,7 @@ const BODY_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of a chunk's size, its extensions, or a trailer.
 const LINE_MAX: usize = 16 * 1024;
 
-/// See the module.
+/// A decoder of HTTP/1.1 responses, fed with bytes as they arrive.
 #[derive(Debug)]
 pub(crate) struct HttpResponse {
     status: u16,
@@ -144,7 +144,7 @@ impl HttpResponse {
             {
                 Part::Length(*first)
             }
-            _ => return Err(NotHttp("its Content-Length is no number")),
+            _ => return Err(NotHttp("its Content-Length is not a number")),
         };
         (self.status, self.stays, self.part) = (status, stays && part != Part::UntilClose, part);
         self.waiting.clear();

@@ -11,7 +11,7 @@ use crate::usage::usage_error;
 
 use super::publication_tag::{PublicationTag, SIZE_MIN};
 
-/// See the module.
+/// Size and content of the payloads to publish.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct PayloadSpec {
     /// Bytes, one of these in turn at random.

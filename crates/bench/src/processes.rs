@@ -41,7 +41,7 @@ impl ProcessKind {
     }
 }
 
-/// See the module.
+/// The worker processes of the load generator.
 pub(crate) struct Processes {
     children: Vec<Child>,
     sender: Sender<(usize, ProcessEvent)>,

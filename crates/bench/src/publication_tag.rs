@@ -5,7 +5,7 @@
 
 use memchr::memmem::Finder;
 
-/// See the module.
+/// The tag of a publication: its stream, its number and its planned time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PublicationTag {
     pub(crate) stream: u32,

@@ -3,7 +3,7 @@
 //! Invariant: in an open loop the times are fixed by the rate alone; in a closed one no more than
 //! the window is on its way.
 
-/// See the module.
+/// The times at which to publish.
 pub(crate) struct PublishSchedule {
     begin: u64,
     end: u64,

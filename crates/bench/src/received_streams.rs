@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::publication_tag::PublicationTag;
 use super::run_totals::Faults;
 
-/// See the module.
+/// What one receiver has received of each stream.
 pub(crate) struct ReceivedStreams {
     first_stream: u32,
     streams: Box<[Stream]>,

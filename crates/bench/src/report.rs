@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::process_usage::CpuUsage;
 use super::run_totals::{LatencyHistogram, RunTotals};
 
-/// See the module.
+/// The results of a run, for the table, the JSON and the HTML page.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) scenario: &'static str,

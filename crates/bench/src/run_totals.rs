@@ -5,7 +5,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// See the module.
+/// Counts and histograms of one process, or the sum of several.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct RunTotals {
     pub(crate) deliveries: u64,

@@ -55,7 +55,7 @@ fn parse(text: &str, url: Option<&str>) -> anyhow::Result<Vec<Scenario>> {
         _ => bail!("expected at least one [[run]]"),
     };
     let run = |(run, number): (toml::Value, usize)| {
-        let toml::Value::Table(mut own) = run else { bail!("run {number} is no table") };
+        let toml::Value::Table(mut own) = run else { bail!("run {number} is not a table") };
         let scenario = match own.remove("scenario") {
             Some(toml::Value::String(name)) => name,
             _ => bail!("run {number} has no scenario = \"…\""),

@@ -19,7 +19,7 @@ use crate::usage::UsageError;
 
 use super::plan::Security;
 
-/// See the module.
+/// A non-blocking socket, with or without TLS.
 pub(crate) struct Transport {
     tcp: TcpStream,
     tls: Option<Box<ClientConnection>>,
@@ -46,7 +46,7 @@ impl Transport {
     pub(crate) fn new(tcp: TcpStream, security: Option<&Security>) -> Result<Transport, String> {
         let Some(security) = security else { return Ok(Transport { tcp, tls: None }) };
         let name = ServerName::try_from(security.host.clone())
-            .map_err(|_| format!("{} is no name for a certificate", security.host))?;
+            .map_err(|_| format!("{} is not a valid server name for TLS", security.host))?;
         let config = shared_config(security)?;
         let tls = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
         Ok(Transport { tcp, tls: Some(Box::new(tls)) })

@@ -68,7 +68,7 @@ pub(crate) enum ClientCall {
     PresenceStats { channel: String },
 }
 
-/// See the module.
+/// The task of a client, which connects a session with a socket, a clock and the application.
 pub(crate) struct ClientDriver {
     url: ServerUrl,
     tls: Option<Arc<ClientConfig>>,

@@ -45,8 +45,8 @@ pub enum TransportError {
     /// The server broke RFC 6455.
     #[error("the server broke the WebSocket protocol: {0}")]
     WebSocket(ProtocolError),
-    /// The server sent what is no reply.
-    #[error("the server sent what is no reply: {0}")]
+    /// The server sent an invalid reply.
+    #[error("invalid reply from the server: {0}")]
     Codec(DecodeError),
 }
 

@@ -22,8 +22,8 @@
 //! # }
 //! ```
 //!
-//! What a client does when is the contract that the official SDKs of the protocol share; section
-//! numbers refer to the description of the protocol. Delta compression, tags filters, map
+//! The behaviour is that of the official SDKs
+//! (<https://centrifugal.dev/docs/transports/client_api>). Delta compression, tags filters, map
 //! subscriptions and transports other than WebSocket are not supported.
 //!
 //! The [`guide`] has an example for each task. Reading order of the sources: [`session`] (what

@@ -48,10 +48,12 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// server that accepts and ends at once would be asked without a pause otherwise.
 pub const STABLE_TIME: Duration = Duration::from_secs(5);
 
-/// Least and most time before a failed refresh of the connection token is tried again (§1.20).
+/// Least and most time before a failed refresh of the connection token is tried again, as in the
+/// official SDKs.
 pub const REFRESH_RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
 
-/// The same for a subscription token (§1.20).
+/// Least and most time before a failed refresh of a subscription token is tried again, as in the
+/// official SDKs.
 pub const SUB_REFRESH_RETRY: (Duration, Duration) =
     (Duration::from_secs(10), Duration::from_secs(20));
 

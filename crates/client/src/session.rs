@@ -45,7 +45,8 @@ use connection::{ConnectionPhase, SessionCore};
 use outputs::SessionOutputs;
 use random::Randomness;
 
-/// See the module.
+/// A client session without I/O: `handle_*` functions take inputs, `poll_*` functions yield
+/// outputs.
 #[derive(Debug)]
 pub struct ClientSession {
     connection: SessionCore,

@@ -18,7 +18,7 @@ use crate::url::ServerUrl;
 pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
-/// See the module.
+/// A TCP connection, with or without TLS.
 pub(crate) type ClientSocket = Box<dyn ByteStream>;
 
 /// Opens a byte stream to the server.
@@ -35,8 +35,9 @@ pub(crate) async fn open(
         Some(config) => config,
         None => default_tls()?,
     };
-    let name = ServerName::try_from(url.host().to_owned())
-        .map_err(|_| TransportError::Tls(format!("{} is no name for a certificate", url.host())))?;
+    let name = ServerName::try_from(url.host().to_owned()).map_err(|_| {
+        TransportError::Tls(format!("{} is not a valid server name for TLS", url.host()))
+    })?;
     match TlsConnector::from(config).connect(name, tcp).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) => Err(explain(&error, &url)),

@@ -40,17 +40,19 @@ pub struct Authority<'u> {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UrlError {
     /// Nothing between the scheme and the path.
-    #[error("{0}: there is no host in it; expected one such as push.example or 127.0.0.1:8000")]
+    #[error("{0}: missing host; expected one such as push.example or 127.0.0.1:8000")]
     NoHost(String),
     /// White space or control characters.
     #[error("{}: an address has no spaces", .0.escape_debug())]
     Space(String),
     /// A host that is none, among them an IPv6 address without brackets.
-    #[error("{url}: {host} is no host; an IPv6 address stands in brackets, such as [::1]:8000")]
+    #[error(
+        "{url}: invalid host {host}; an IPv6 address is written in brackets, such as [::1]:8000"
+    )]
     Host {
         /// The whole address.
         url: String,
-        /// The part of it that is no host.
+        /// The invalid host.
         host: String,
     },
     /// A port that is no number from 1 to 65535.
@@ -238,10 +240,10 @@ mod tests {
     fn a_user_name_and_a_password_are_never_printed() {
         for (url, wanted) in [
             ("ws://user:word@h:0", "ws://…@h:0: \"0\" is not a port"),
-            ("wss://user:word@", "wss://…@: there is no host"),
+            ("wss://user:word@", "wss://…@: missing host"),
             ("ws://user:word@h h", "ws://…@h h: an address has no spaces"),
             ("ws://user:wo rd@h", "ws://…@h: an address has no spaces"),
-            ("ws://user:word@::1", "ws://…@::1: : is no host"),
+            ("ws://user:word@::1", "ws://…@::1: invalid host :"),
             ("https://user:word@h:1/a", "https://…@h:1/a: a WebSocket"),
             ("https://user:word@h:1", "did you mean wss://h:1/connection/websocket?"),
             ("http://user:word/word@h", "http://…@h: a / or a ?"),

@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use crate::socket::ClientSocket;
 
-/// See the module.
+/// The writing half of a socket.
 pub(crate) struct SocketWriter {
     half: WriteHalf<ClientSocket>,
     bytes: Bytes,
@@ -40,7 +40,7 @@ impl SocketWriter {
         self.due = Instant::now() + self.timeout;
     }
 
-    /// Writes some bytes, or flushes when there are none; waits for ever when all is done.
+    /// Writes some bytes, or flushes when there are none; waits forever when all is done.
     pub(crate) async fn step(&mut self) -> io::Result<()> {
         if self.is_flushed {
             return std::future::pending().await;

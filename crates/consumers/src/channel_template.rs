@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::limits::TEMPLATE_LENGTH_MAX;
 use crate::row_event::{Row, RowEvent};
 
-/// See the module.
+/// A channel name with placeholders for parts of a row event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelTemplate {
     parts: Vec<Part>,
@@ -62,7 +62,7 @@ pub enum ChannelFault {
     #[error("the column {0:?} is null")]
     Null(Box<str>),
     /// The column is an array or an object.
-    #[error("the column {0:?} is no text, number or boolean")]
+    #[error("the column {0:?} is not a text, number or boolean")]
     Compound(Box<str>),
 }
 

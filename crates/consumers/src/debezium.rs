@@ -59,7 +59,7 @@ pub fn decode(value: &[u8]) -> Result<Option<RowEvent>, Undecodable> {
     } else if envelope.op.is_none() && envelope.has_schema {
         return Ok(None);
     }
-    let op = envelope.op.ok_or("the record is no event of Debezium: it has no \"op\"")?;
+    let op = envelope.op.ok_or("the record is not a Debezium event: it has no \"op\"")?;
     let operation = match &*op {
         "c" => RowOperation::Insert,
         "u" => RowOperation::Update,
@@ -92,7 +92,7 @@ pub fn decode(value: &[u8]) -> Result<Option<RowEvent>, Undecodable> {
 
 fn read<'v, T: Deserialize<'v>>(value: &'v [u8]) -> Result<T, Undecodable> {
     let read = serde_json::from_slice(value);
-    read.map_err(|error| format!("the record is no event of Debezium in JSON: {error}").into())
+    read.map_err(|error| format!("the record is not a Debezium event in JSON: {error}").into())
 }
 
 #[derive(Deserialize)]

@@ -65,8 +65,8 @@ impl<H: Handler> Delivery<H> {
         &self.counters
     }
 
-    /// Delivers a message, again after a delay while the handler asks to wait, until `stop`. May be
-    /// dropped.
+    /// Delivers a message, again after a delay while the handler asks to wait, until `stop`.
+    /// Cancel-safe.
     pub async fn settle(&self, message: &ConsumedMessage, stop: &StopSignal) -> Settled {
         let mut backoff = RetryBackoff::new(RETRY_DELAY, RETRY_DELAY_MAX);
         let mut attempts = 0_u64;
@@ -131,7 +131,7 @@ impl<H: Handler> Delivery<H> {
             let (consumer, at) = (&origin.consumer, origin);
             warn!(
                 %consumer, %at, %reason, left_out,
-                "consumer: a message can never be handled and is set aside"
+                "consumer: message rejected"
             );
         }
         Settled::Rejected { reason }

@@ -20,7 +20,7 @@ pub enum ConsumerError {
         reason: String,
     },
     /// A topic, table, stream or slot does not exist.
-    #[error("there is no {missing}: create it, or correct the configuration")]
+    #[error("{missing} does not exist: create it, or correct the configuration")]
     Missing {
         /// Kind and name of what is missing.
         missing: String,

@@ -1,4 +1,4 @@
-//! What handles messages.
+//! The handler of consumed messages.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -41,11 +41,11 @@ pub const KAFKA_BUFFERED_RECORDS: i32 = 2_000;
 /// Time of one poll. It is also the longest time until finished offsets are committed while no
 /// records arrive.
 pub const KAFKA_POLL_TIMEOUT: Duration = Duration::from_millis(200);
-/// Delay between looks at partitions that are all paused.
+/// Delay between checks of partitions that are all paused.
 pub const KAFKA_IDLE_POLL: Duration = Duration::from_millis(2);
 /// Time between two commits. Records of this time are handled again after a crash.
 pub const KAFKA_COMMIT_INTERVAL: Duration = Duration::from_millis(200);
-/// Time without a sign of life after which the partitions of a member go to others.
+/// Time without a heartbeat after which the partitions of a member go to others.
 pub const KAFKA_SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time in which a member must answer a rebalance.
 pub const KAFKA_REBALANCE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -86,11 +86,11 @@ pub const OUTBOX_LAG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Tables that one stream of changes describes.
 pub const RELATIONS_MAX: usize = 16_384;
-/// Time between two looks at a slot that another node reads.
+/// Time between two checks of a slot that another node reads.
 pub const SLOT_RETRY: Duration = Duration::from_secs(1);
 /// Time between two confirmations of what is done.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// Longest time without a sign of life; `wal_sender_timeout` is 60 s by default.
+/// Longest time without a status update; `wal_sender_timeout` is 60 s by default.
 pub const STATUS_SILENCE: Duration = Duration::from_secs(10);
 /// Greatest bound of a row of a stream of changes.
 pub const ROW_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -101,11 +101,11 @@ pub const JETSTREAM_BATCH: usize = 100;
 pub const JETSTREAM_BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Time after which a pull is renewed.
 pub const JETSTREAM_PULL_EXPIRES: Duration = Duration::from_secs(30);
-/// Time between two signs of life of a pull without messages.
+/// Time between two heartbeats of a pull without messages.
 pub const JETSTREAM_HEARTBEAT: Duration = Duration::from_secs(5);
 /// Time after which JetStream delivers a message again that a node has not acknowledged.
 pub const JETSTREAM_ACK_WAIT: Duration = Duration::from_secs(30);
-/// Time between two words to JetStream that a message is still at work.
+/// Time between two in-progress acknowledgements (`+WPI`) of a message.
 pub const JETSTREAM_PROGRESS: Duration = Duration::from_secs(10);
 /// Time for a reply of JetStream.
 pub const JETSTREAM_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);

@@ -14,14 +14,14 @@ use crate::error::ConsumerError;
 use crate::limits::{RESTART_DELAY, RESTART_DELAY_MAX};
 use crate::stop::StopSignal;
 
-/// Who consumes, and until when.
+/// Name, counters and stop signal of a consumer.
 #[derive(Clone, Debug)]
 pub struct ConsumerTask {
     /// Name of the consumer.
     pub name: Arc<str>,
     /// Counters of the consumer.
     pub counters: Arc<ConsumerCounters>,
-    /// The order to stop.
+    /// Set when the consumer must stop.
     pub stop: StopSignal,
 }
 
@@ -40,7 +40,7 @@ where
             backoff.reset();
         }
         let delay = backoff.next_delay();
-        warn!(%consumer, %error, ?delay, "consumer: it cannot run and is started again");
+        warn!(%consumer, %error, ?delay, "consumer: failed; restarting after a delay");
         if task.stop.requested_within(delay).await {
             break;
         }

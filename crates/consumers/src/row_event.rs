@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::value::RawValue;
 
-/// See the module.
+/// A change of one row of a table.
 #[derive(Clone, Debug)]
 pub struct RowEvent {
     /// What happened to the row.

@@ -20,14 +20,14 @@ impl StopTrigger {
         (StopTrigger(sender), StopSignal(receiver))
     }
 
-    /// Orders all to stop who have the signal.
+    /// Signals all holders of the [`StopSignal`] to stop.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl StopSignal {
-    /// Returns once the order to stop has been given. May be dropped at any time.
+    /// Returns once the order to stop has been given. Cancel-safe.
     pub async fn requested(&self) {
         let mut receiver = self.0.clone();
         // An error says that the trigger is gone.

@@ -145,7 +145,7 @@ pub enum BrokerError {
     #[error("the broker is unavailable")]
     Unavailable,
     /// The inbox of a subscribed endpoint is full.
-    #[error("a subscribed endpoint is overloaded")]
+    #[error("a subscriber of the channel is overloaded")]
     Overloaded,
     /// The broker's memory limit is reached and nothing stored can be evicted for this request.
     #[error(

@@ -10,7 +10,7 @@
 
 use crate::rates::{Bucket, CONNECTION_BUCKETS, Limited, Rates};
 
-/// The buckets of one connection; see the module.
+/// Token buckets of one connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionBuckets {
     /// Low 32 bits of the monotonic milliseconds to which the levels were refilled.

@@ -79,7 +79,7 @@ pub struct ConnectCall {
     pub name: String,
     /// Version of the client library.
     pub version: String,
-    /// Server-side subscriptions that the client names.
+    /// Channels requested in the connect command.
     pub channels: Vec<String>,
 }
 
@@ -168,9 +168,9 @@ pub enum CallRefusal {
 /// Whether an expired connection or subscription continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// It does not.
+    /// It ends.
     Expired,
-    /// It does.
+    /// It is renewed.
     Until {
         /// Unix time in seconds at which it expires again; `None` never expires.
         expire_at: Option<i64>,

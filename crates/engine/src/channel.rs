@@ -1,5 +1,5 @@
-//! Channel names: the namespace of a channel, and what an actor is allowed to do there (§5.1 –
-//! 5.3).
+//! Channel names: the namespace of a channel, and what an actor is allowed to do there
+//! (docs/permissions.md).
 //!
 //! Invariant: prefixes, boundaries and permissions are interpreted in this file only.
 
@@ -13,7 +13,8 @@ use crate::rules::{ChannelRules, DataFormat, Namespace, Permission, Rules};
 /// Prefix of the server's own channels, whatever the namespace boundary is.
 pub const SYSTEM: &str = "sys:";
 
-/// Channel of lifecycle events: clients that connect and disconnect.
+/// Channel of lifecycle events: clients that connect and disconnect. The name is historical; it has
+/// nothing to do with the presence of channels.
 pub const LIFECYCLE: &str = "sys:presence";
 
 /// Channel of changes of the dynamic configuration.

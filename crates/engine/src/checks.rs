@@ -1,11 +1,10 @@
 //! Schedules the comparison of silent channels with the broker: a publication lost on the way to
 //! this worker must be detected even if none follows it.
 //!
-//! Invariant: a channel with a positioned subscriber has exactly one entry in the wheel. It is
-//! compared once between half of `client.channel_position_check_delay` and all of it has passed
-//! since the broker last verified that nothing is missing. The exact moment is random, and at most
-//! [`CHECKS_PER_TURN`] comparisons start in one turn, so that channels that were joined or received
-//! something together are not compared together.
+//! Invariant: a channel with a positioned subscriber has exactly one entry in the wheel. One
+//! comparison happens between 0.5 and 1 × `client.channel_position_check_delay` after the last
+//! verification. The exact time is random, and at most [`CHECKS_PER_TURN`] comparisons start in one
+//! turn, so that channels that were joined together are not compared together.
 
 use std::collections::VecDeque;
 
@@ -15,7 +14,7 @@ use crate::limits::{CHECK_TICK_MS, CHECKS_PER_TURN};
 use crate::random::Random;
 use crate::wheel::{Tick, Wheel};
 
-/// The schedule; see the module.
+/// Schedule of the position checks of a worker.
 #[derive(Debug)]
 pub(crate) struct Checks {
     /// Slots of the hub, by the time of the next comparison.

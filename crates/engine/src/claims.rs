@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-/// Claims of a verified connection token (§4.1), or what the connect proxy grants (§4.4).
+/// Claims of a verified connection token, or what the connect proxy grants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectionClaims {
     /// User id; empty for anonymous.
@@ -26,7 +26,7 @@ pub struct ConnectionClaims {
     pub meta: Bytes,
 }
 
-/// Claims of a verified subscription token (§4.2).
+/// Claims of a verified subscription token.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubscriptionClaims {
     /// User id; must equal the session's user.

@@ -1,6 +1,6 @@
 //! Roles and id of a connection token, and what a session stores for calls of backends.
 //!
-//! Invariant: a session without any of it holds one null pointer.
+//! Invariant: a session without any of these stores `None`, which is one pointer.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use crate::call::CallContext;
 
-/// See the module. Never empty: a session without any of it has `None`.
+/// Roles, token id and backend metadata of a session. Never empty: a session without any of these
+/// stores `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) roles: Box<[Box<str>]>,

@@ -143,7 +143,7 @@ impl Stream {
         }
     }
 
-    /// Reads a part of the stream (protocol §1.11).
+    /// Reads a part of the stream.
     ///
     /// # Errors
     /// [`BrokerError::UnrecoverablePosition`] if `since` names another epoch.
@@ -188,7 +188,7 @@ impl Stream {
         JoinedStream { top: self.position(), publications }
     }
 
-    /// An empty epoch comes from a client that does not know one yet (§1.10).
+    /// An empty epoch comes from a client that does not know one yet.
     fn accepts(&self, epoch: &str) -> bool {
         epoch.is_empty() || epoch == &*self.epoch
     }

@@ -86,10 +86,10 @@ pub const SYSTEM_HISTORY_TTL_MS: u64 = 365 * 24 * 3_600_000;
 /// Maximum number of pending departures of one worker; above it the oldest are published early.
 pub const DEPARTURES_MAX: usize = 100_000;
 
-/// Milliseconds for which an idempotency key is stored (protocol §3.3: five minutes).
+/// Milliseconds for which an idempotency key is stored: five minutes (docs/api.md).
 pub const IDEMPOTENCY_TTL_MS: u64 = 300_000;
 
-/// Maximum lifetime in seconds reported to a client: one year (protocol §1.11).
+/// Maximum lifetime in seconds reported to a client: one year.
 pub const TTL_SECONDS_MAX: i64 = 365 * 24 * 3600;
 
 /// Seconds for which a connection or subscription continues whose backend could not say whether it

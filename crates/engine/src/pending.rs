@@ -13,7 +13,7 @@ use crate::capacity::{Kept, shrink_map};
 use crate::hash_keys::HashKeys;
 use crate::session_key::SessionKey;
 
-/// See the module.
+/// Requests to the broker without a reply, by the type of their id.
 #[derive(Debug)]
 pub(crate) struct PendingRequests {
     reads: HashMap<RequestId<JoinedStream>, PendingRead, HashKeys>,

@@ -1,4 +1,4 @@
-//! Decides whether a recovery is complete, and what the client still needs (§1.10).
+//! Decides whether a recovery is complete, and what the client still needs.
 //!
 //! Invariant: `recovered` is true only if no publication is missing between what the client holds,
 //! what the reply carries and what follows live.

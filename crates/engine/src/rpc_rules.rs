@@ -1,5 +1,4 @@
-//! Which backend answers an RPC method: namespaces of methods, as resolved from the configuration
-//! (§7.2).
+//! Which backend answers an RPC method: namespaces of methods, as resolved from the configuration.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! configuration.
 //!
 //! Values are valid by construction; the engine does not check them against each other. Names
-//! follow the options of the protocol description (§5.1 – 5.4).
+//! follow the options in docs/configuration.md.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct Rules {
     pub version: String,
 }
 
-/// How channel names are parsed (§5.1).
+/// How channel names are parsed.
 #[derive(Clone, Debug)]
 pub struct ChannelRules {
     /// Maximum bytes of a channel name.
@@ -49,7 +49,7 @@ pub struct ChannelRules {
     pub system: Namespace,
 }
 
-/// Options of one namespace (§5.2).
+/// Options of one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Namespace {
     /// Whether these are the server's own channels, which clients enter with a subscription token
@@ -115,7 +115,7 @@ pub struct SubscribePermission {
     pub anonymous: bool,
 }
 
-/// Who may perform an operation in a channel (§5.3).
+/// Who may perform an operation in a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Permission {
     /// Whether every client may.
@@ -163,7 +163,7 @@ pub enum DataFormat {
     Binary,
 }
 
-/// Limits and timeouts of one client (§5.4). All times are in milliseconds.
+/// Limits and timeouts of one client. All times are in milliseconds.
 #[derive(Clone, Debug)]
 pub struct ClientRules {
     /// Grants all permissions and ignores expiry; for development.

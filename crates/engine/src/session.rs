@@ -64,9 +64,9 @@ pub struct Opening {
 /// How the server pings a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PingStyle {
-    /// By empty replies, which the client answers with empty commands (§1.7).
+    /// By empty replies, which the client answers with empty commands.
     Protocol,
-    /// By WebSocket ping frames (`cf_ws_frame_ping_pong`, §1.6).
+    /// By WebSocket ping frames (query parameter `cf_ws_frame_ping_pong`).
     Frame,
 }
 
@@ -150,7 +150,7 @@ pub(crate) struct SubscriptionTraits {
 /// Whether a reply or push was sent as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SentPart {
-    /// It was.
+    /// Everything was sent.
     Whole,
     /// Publications that the peer's codec cannot carry were left out, and the client has yet to be
     /// notified.

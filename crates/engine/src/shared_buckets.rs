@@ -15,7 +15,7 @@ use crate::hash_keys::HashKeys;
 use crate::limits::SHARED_BUCKETS;
 use crate::rates::{Bucket, Limited, Rate};
 
-/// The shared buckets; see the module.
+/// Token buckets of users, addresses and API keys of this node.
 #[derive(Debug)]
 pub struct SharedBuckets {
     /// Sets of entries; a name's entry is in one set.

@@ -22,7 +22,7 @@ pub(crate) struct Subscriber {
 pub(crate) enum SubscriberPhase {
     /// The session holds them until it has sent the reply to the subscribe command.
     Joining,
-    /// They are sent.
+    /// Publications are sent at once.
     Live,
 }
 

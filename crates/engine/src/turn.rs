@@ -40,13 +40,14 @@ use crate::users::Users;
 pub enum Effect {
     /// Submit this request to the broker.
     Broker(BrokerRequest),
-    /// Ask this and return the result by [`crate::worker::Worker::handle_call_result`].
+    /// A request of a session to the driver, which returns the result by
+    /// [`crate::worker::Worker::handle_call_result`].
     Call {
         /// Session that waits for the result.
         key: SessionKey,
         /// Repeated with the result.
         call: SessionCallId,
-        /// What to ask.
+        /// The request.
         what: SessionCall,
     },
     /// Report what the rules ask to report.
@@ -157,7 +158,7 @@ pub(crate) struct Turn<'w> {
     pub(crate) out: &'w mut Outputs,
 }
 
-/// The outputs of inputs, for the worker and its driver.
+/// Outputs produced while handling inputs, for the worker and its driver.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     pub(crate) encoder: Encoder,

@@ -44,7 +44,7 @@ impl Share {
                 request.client.clear();
                 Some(HeadersPart::Included)
             }
-            // Then all clients would be the same.
+            // One shared reply would give every client the same identity.
             Share::Channel if request.method() == ProxyMethod::Connect => None,
             Share::Channel => {
                 request.client.clear();

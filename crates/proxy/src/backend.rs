@@ -191,7 +191,7 @@ impl Backend {
         deadline: Instant,
         question: &EncodedQuestion,
     ) -> Result<Answer, BackendError> {
-        // Who cannot be served need not wait for a place.
+        // While the circuit breaker is open, a call fails before it is queued.
         self.lock().check(self.now_ms()).map_err(refusal)?;
         let overloaded = |detail| BackendError::new(FailureKind::Overloaded, detail);
         let place = timeout_at(deadline, self.bulkhead.enter()).await;
@@ -267,13 +267,13 @@ impl Backend {
         let from = from.name();
         match to {
             BreakerState::Open => {
-                warn!(proxy, %endpoint, from, "the circuit breaker of a backend opens");
+                warn!(proxy, %endpoint, from, "circuit breaker opened");
             }
             BreakerState::HalfOpen => {
-                info!(proxy, %endpoint, from, "the circuit breaker of a backend tests it");
+                info!(proxy, %endpoint, from, "circuit breaker half-open");
             }
             BreakerState::Closed => {
-                info!(proxy, %endpoint, from, "the circuit breaker of a backend closes");
+                info!(proxy, %endpoint, from, "circuit breaker closed");
             }
         }
     }

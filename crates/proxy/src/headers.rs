@@ -10,7 +10,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::limits::FORWARDED_BYTES_MAX;
 
-/// The headers with which a client came.
+/// Headers of the client's request.
 #[derive(Clone, Debug, Default)]
 pub struct CallerHeaders {
     /// Headers of its HTTP request, or metadata of its gRPC call.

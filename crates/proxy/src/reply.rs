@@ -63,10 +63,10 @@ pub struct BackendConnect {
     pub meta: Bytes,
 }
 
-/// Whether a connection or subscription lives on.
+/// Result of a refresh: whether a connection or subscription continues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackendRenewal {
-    /// It does not.
+    /// The connection or subscription has expired.
     pub expired: bool,
     /// Unix time in seconds at which to ask again; 0 for never.
     pub expire_at: i64,

@@ -135,7 +135,7 @@ pub enum BackendAddress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressFault {
     /// The address is empty.
-    #[error("is needed, such as \"http://localhost:3000/connect\" or \"grpc://localhost:3000\"")]
+    #[error("is required, such as \"http://localhost:3000/connect\" or \"grpc://localhost:3000\"")]
     Missing,
     /// The scheme is unknown.
     #[error("must begin with http://, https:// or grpc://")]

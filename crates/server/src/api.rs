@@ -1,7 +1,7 @@
-//! The server API over HTTP (§3): backends publish, query and control sessions, with one POST per
-//! call.
+//! The server API over HTTP (docs/api.md): backends publish, query and control sessions, with one
+//! POST per call.
 //!
-//! Invariant: no request passes [`ApiState::authenticate`] without a key. Every response is JSON,
+//! Invariant: no request passes [`ApiGate::authenticate`] without a key. Every response is JSON,
 //! and no response contains a key.
 
 mod batch;
@@ -191,8 +191,7 @@ impl ApiState {
         }
         let encoding = request.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         if encoding.is_some_and(|encoding| !matches!(encoding, b"" | b"identity")) {
-            let text =
-                "the body is encoded (Content-Encoding), which is not understood: send it as it is";
+            let text = "Content-Encoding is not supported; send the body uncompressed";
             return Err(refuse(StatusCode::BAD_REQUEST, 107, text));
         }
         let too_large = || {
@@ -232,7 +231,7 @@ impl ApiState {
             Ok(()) => self.dispatch(call, method, params).await,
             Err(error) => Err(error.into()),
         };
-        // Others have small results, or have taken their room.
+        // Other methods return little, or have reserved space.
         if let Ok(answer) = &result
             && method.is_read()
             && let Err(error) = call.take_room(answer.len(), API_REPLY_FREE)
@@ -249,7 +248,8 @@ impl ApiState {
     }
 }
 
-/// §3.1: the key in the header `X-API-Key`, or `Authorization: apikey KEY`, or `?api_key=KEY`.
+/// The key of the caller: in the header `X-API-Key`, or `Authorization: apikey KEY`, or
+/// `?api_key=KEY`.
 fn given_key(request: &Request) -> Cow<'_, [u8]> {
     let header = |name: &HeaderName| {
         let text = request.headers().get(name).and_then(|value| value.to_str().ok());

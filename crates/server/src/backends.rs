@@ -75,7 +75,7 @@ impl Backends {
         let answer =
             PendingAnswer { place, method: asked.method, inbox: inbox.clone(), is_due: true };
         let Some(backend) = self.by_key.get(&asked.key).cloned() else {
-            error!(key = ?asked.key, "a proxy has no backend; restart this node with its configuration");
+            error!(key = ?asked.key, "no backend is configured for this proxy; restart this node after a change of proxies");
             return;
         };
         let Some(permit) = InProgress::enter(&self.in_progress, asked.bytes) else { return };

@@ -147,7 +147,7 @@ pub(crate) async fn watch(broker: Arc<BrokerParts>) {
         while let Some(warning) = broker.take_warning() {
             let kind = kind(&warning);
             if logged.iter().all(|(_, known)| *known != kind) {
-                warn!(%warning, "warning from the broker");
+                warn!("broker: {warning}");
                 logged.truncate(WARNINGS_MAX - 1);
                 logged.push_front((Instant::now(), kind));
             }
@@ -157,9 +157,9 @@ pub(crate) async fn watch(broker: Arc<BrokerParts>) {
             continue;
         }
         match &health {
-            Health::Ready => info!("the broker works again"),
+            Health::Ready => info!("broker available"),
             Health::Unready { reason, .. } => {
-                warn!(%reason, "the broker does not work; clients stay connected, this node is not ready");
+                warn!(%reason, "broker unavailable; clients stay connected, this node is not ready");
             }
         }
         last = health;

@@ -131,7 +131,7 @@ pub struct Config {
     pub proxies: Proxies,
     /// Keys and expected claims of connection tokens.
     pub token: TokenSettings,
-    /// The same for subscription tokens; `None` uses those of connection tokens.
+    /// Keys and expected claims of subscription tokens; `None` uses those of connection tokens.
     pub subscription_token: Option<TokenSettings>,
     /// Path, keys and error mode of the server API.
     pub api: Api,
@@ -262,7 +262,7 @@ pub struct Api {
     pub error_mode: ErrorMode,
 }
 
-/// Form of error replies of the server API (§3.1).
+/// Form of error replies of the server API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorMode {
     /// Status 200 and an `error` object in the body.

@@ -70,7 +70,7 @@ impl Consumers {
         self.stop.stop();
         let stopped = self.running.wait_for(|running| *running == 0);
         if tokio::time::timeout(CONSUMERS_STOP_TIMEOUT, stopped).await.is_err() {
-            warn!("consumers do not stop in time; their messages will be handled again");
+            warn!(timeout = ?CONSUMERS_STOP_TIMEOUT, "consumers did not stop in time; unacknowledged messages will be redelivered");
         }
     }
 }

@@ -103,7 +103,7 @@ pub(crate) async fn run_ticker(service: Arc<Service>, clock: ServerClock, seed: 
         if let Some(ApiError { code, message }) = &error
             && error != last_error
         {
-            warn!(code, %message, "a quote of the demo was not published; the next one follows");
+            warn!(code, %message, "demo publication failed");
         }
         last_error = error;
     }

@@ -1,4 +1,4 @@
-//! The server API over gRPC (protocol §3.2): the compatible service, our own service, health and
+//! The server API over gRPC: the compatible service, our own service, health and
 //! reflection.
 //!
 //! Invariant: no message of a call is read before its key, its rate and a place among the calls
@@ -79,7 +79,7 @@ impl GrpcAdapter {
             Ok(()) => work.await,
             Err(error) => Err(error),
         };
-        // Others have small results, or have taken their room.
+        // Other methods return little, or have reserved space.
         if let Ok(answer) = &result
             && method.is_read()
             && let Err(error) = call.take_room(answer.encoded_len(), API_REPLY_FREE)

@@ -56,7 +56,7 @@ pub const TURN_MS_MAX: u64 = 10;
 /// Passes over inbox and effects in one turn before sockets are polled again.
 pub const PASSES_PER_TURN: usize = 64;
 
-/// Milliseconds that a peer has to answer our close frame (protocol §1.18).
+/// Milliseconds that a peer has to answer our close frame.
 pub const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
 /// Milliseconds between our close frame and the shutdown of writing on a failed connection: enough
@@ -167,8 +167,7 @@ pub const SURVEY_REUSE_FACTOR: u32 = 20;
 /// Longest time for which an answer of all workers is reused.
 pub const SURVEY_LIFETIME_MAX: Duration = Duration::from_secs(5);
 
-/// Concurrent publications of one broadcast, and concurrent commands of one parallel batch
-/// (protocol §3.3).
+/// Concurrent publications of one broadcast, and concurrent commands of one parallel batch.
 pub const API_CONCURRENCY: usize = 1_024;
 
 /// Consecutive publications of one batch that do not wait for each other's replies: what one

@@ -104,15 +104,15 @@ pub(crate) struct ProxyProtocol {
 #[error("too many connections from this address (limits.address.connects)")]
 struct TooManyConnections;
 
-/// A client behind a balancer of TCP connections has as many as one address may have, all of them
-/// with requests under way.
+/// The client's address, which a PROXY header names, has reached its connection limit, and none of
+/// its connections is idle.
 #[derive(Debug, thiserror::Error)]
-#[error("too many connections of this address at once")]
+#[error("too many concurrent connections from this address")]
 struct TooManyAtOnce;
 
 /// The server stops before anything was asked on a connection.
 #[derive(Debug, thiserror::Error)]
-#[error("the server stops")]
+#[error("the server is shutting down")]
 struct Stopping;
 
 /// Extension of a request: the client that has sent it, and the connection of its peer.
@@ -199,7 +199,7 @@ impl Listener {
         }
         self.throttle(client)?;
         if self.speaks == Speaks::Http2 {
-            // On the heap, as below.
+            // Boxed for the same reason as TLS below.
             return Box::pin(self.negotiate_http2(tcp, client, http)).await;
         }
         let carries = if self.tls.is_some() { Carries::Tls } else { Carries::Http };
@@ -207,8 +207,8 @@ impl Listener {
         let Some(tls) = self.tls.clone() else {
             return Ok(self.serve_http(tcp, client, http).await?);
         };
-        // On the heap, as above: a task has the size of its largest state, and is moved as it
-        // starts and ends. Most connections have neither TLS nor a PROXY header.
+        // Boxed, which keeps the task small: a task has the size of its largest state, and most
+        // connections use neither TLS nor HTTP/2.
         let serving = async move {
             let handshake = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(tcp));
             let tls = self.until_stop(handshake).await???;
@@ -250,8 +250,8 @@ impl Listener {
         if !self.trusted_proxies.trusts(peer) {
             // Logged once, so that port scans do not flood the log.
             if !proxy_protocol.has_warned.swap(true, Ordering::Relaxed) {
-                warn!(%peer, "a peer is refused that is not in client.trusted_proxies: this listener expects the PROXY \
-                    protocol (http_server.proxy_protocol); further ones are logged at debug");
+                warn!(%peer, "connection refused: the peer is not in client.trusted_proxies, and this listener expects \
+                    the PROXY protocol (http_server.proxy_protocol); further refusals are logged at debug");
             }
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a trusted proxy"));
         }
@@ -282,7 +282,7 @@ impl Listener {
                 let answer = match checked {
                     Ok(()) => catch_panic(routes.current(), request).await,
                     Err(refusal) => {
-                        debug!(%client, %refusal, "a request is refused for its head");
+                        debug!(%client, %refusal, "invalid request head");
                         Ok(refusal.response())
                     }
                 };

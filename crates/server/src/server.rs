@@ -60,7 +60,8 @@ pub struct Server {
 impl Server {
     /// Starts workers and listeners; must be called within a tokio runtime.
     ///
-    /// # Errors [`StartError`]; nothing is left running.
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Server, StartError> {
         let mut random = Random::new(seed()?);
         let clock = ServerClock::start();

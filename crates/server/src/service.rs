@@ -31,7 +31,7 @@ use revocations::RevocationService;
 use sessions::SessionService;
 use subscribers::SubscriberService;
 
-/// See the module.
+/// The methods of the server API, by subject.
 pub(crate) struct Service {
     pub(crate) publications: PublicationService,
     pub(crate) sessions: SessionService,

@@ -120,7 +120,7 @@ pub struct ClientFilter {
 pub struct SubscriberFilter {
     /// Name of the channel.
     pub channel: String,
-    /// Client id before the first one; empty for the begin.
+    /// Client id before the first one; empty for the beginning.
     pub after: String,
     /// Maximum number of subscribers to return.
     pub limit: usize,

@@ -45,10 +45,9 @@ Without any setting but http_server.port and log.*: development mode, which is l
         anonymous users in channels that begin with demo: and nowhere else. Variables CENTRIFUGO_* are read as well."
     )]
     Serve(Configured),
-    /// Say what is wrong with a configuration (exit status 2), and start nothing
+    /// Report mistakes of a configuration (exit status 2), and start nothing
     Check(Configured),
-    /// Look at what surprises operators: kernel limits, ports, certificate, key sets, the broker
-    /// and its rights
+    /// Check kernel limits, ports, certificates, key sets, the broker and its permissions
     #[command(after_help = "Examples:
   tidings doctor -c tidings.toml
 
@@ -80,7 +79,7 @@ It joins the cluster as a node of its own for a moment; run it where the server 
 
 Publications go to standard output; what happens to the connection goes to standard error.")]
     Subscribe(SubscribeArguments),
-    /// Put load on a server that speaks the client protocol, and measure what comes of it
+    /// Put load on a server that speaks the client protocol, and measure the result
     #[command(after_help = "Examples:
   tidings bench fanout --subscribers 1000 --rate 100
   tidings bench raw --subscribers 1000 --rate 100       the limit: a bare loop of sends
@@ -91,7 +90,7 @@ Publications go to standard output; what happens to the connection goes to stand
 
 Latency counts from the planned time of sending. Lost, duplicate and reordered deliveries are errors (exit status 1).")]
     Bench {
-        /// What the load is.
+        /// The load.
         #[command(subcommand)]
         options: bench::Options,
     },
@@ -114,7 +113,7 @@ pub(crate) struct Configured {
     /// Make an unknown key a mistake instead of a warning
     #[arg(long)]
     pub strict: bool,
-    /// What holds without --strict.
+    /// Unknown keys are warnings; the default.
     #[arg(long, hide = true, conflicts_with = "strict")]
     pub allow_unknown_keys: bool,
 }

@@ -1,4 +1,4 @@
-//! `tidings bench`: hands over to the load tool, and prints what came of it.
+//! `tidings bench`: runs the load tool and prints its report.
 
 use std::process::ExitCode;
 

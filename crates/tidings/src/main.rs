@@ -25,8 +25,8 @@ use arguments::{CliAction, Configured, Tidings};
 use misuse::Misuse;
 use output::{NobodyReads, print_error, print_line};
 
-/// A busy start leaves holes that the system's own allocator keeps; this one gives them back, and
-/// is quicker where threads hand memory to each other.
+/// jemalloc returns fragmented memory to the system, and is faster where one thread frees memory
+/// that another one allocated.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use server::config;
 
-/// See the module.
+/// An invalid argument or setting, reported in one line.
 #[derive(Debug)]
 pub(crate) struct Misuse(pub(crate) String);
 

@@ -1,7 +1,8 @@
-//! Standard output, which may be a pipe whose reader has seen enough; and standard error.
+//! Standard output, which may be a pipe that its reader closes, and standard error.
 //!
-//! Invariant: that is no failure, and nothing is printed after it. Error texts hold no control of a
-//! terminal, and a standard error that takes nothing, such as one on a full disk, fails no command.
+//! Invariant: a closed pipe is not an error, and nothing is printed afterwards. Error texts contain
+//! no terminal control characters. A failing standard error, such as one on a full disk, fails no
+//! command.
 
 use std::fmt;
 use std::io::{ErrorKind, Write as _};

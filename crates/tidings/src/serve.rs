@@ -16,7 +16,7 @@ use crate::arguments::Configured;
 use crate::output::{note, print_error};
 use crate::random;
 
-/// Threads for HTTP and chores; connections live on workers of their own.
+/// Threads of the HTTP runtime. Client connections are on the threads of the workers.
 const HTTP_THREADS: usize = 2;
 
 pub(crate) fn serve(
@@ -47,7 +47,7 @@ pub(crate) fn serve(
     start_logging(config.log).context("cannot start")?;
     for warning in &warnings {
         let kind = warning.kind.name();
-        warn!(kind, key = %warning.key, reason = %warning.text, "configuration");
+        warn!(kind, key = %warning.key, "configuration warning: {}", warning.text);
     }
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         warn!(%error, "the limit of open files cannot be raised; it bounds the connections");
@@ -117,7 +117,7 @@ async fn run(
     hangup: Signal,
     reload: impl Fn() -> Option<Config>,
 ) -> anyhow::Result<ExitCode> {
-    // Before anything is promised: from now on a signal stops in order.
+    // Installed before the start, so that a signal during it stops the server cleanly.
     let mut signals = Signals::new(hangup).context("cannot watch signals")?;
     let (key, is_development) = (config.api.key.clone(), config.is_development);
     // A start may wait for its broker.
@@ -139,13 +139,13 @@ async fn run(
             Some(config) => {
                 server.reload(&config);
                 info!(
-                    "SIGHUP: the keys of the server API are read again, and the files of the certificate; other settings are read at the start only"
+                    "SIGHUP: API keys and TLS certificates reloaded; other changes need a restart"
                 );
             }
             None => {
                 server.reload_certificates();
                 warn!(
-                    "SIGHUP: the configuration has mistakes; what held before holds on, but for the certificate's files"
+                    "SIGHUP: configuration invalid, previous settings kept; certificate files reloaded"
                 );
             }
         }

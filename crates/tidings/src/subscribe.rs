@@ -1,7 +1,7 @@
-//! `tidings subscribe`: prints a channel as it happens, and goes on where it was after a lost
+//! `tidings subscribe`: prints the publications of a channel, and resumes after a lost
 //! connection.
 //!
-//! Invariant: whatever was published while it was away is printed, or it says that something is
+//! Invariant: publications during a lost connection are printed, or a line says that some are
 //! missing.
 
 use std::process::ExitCode;
@@ -220,8 +220,8 @@ impl Printer {
         Ok(None)
     }
 
-    /// What the client tries again. Another attempt does not change what a server has against a
-    /// handshake, unless there were too many or it cannot serve at the moment.
+    /// Handles a failure after which the client tries again. A refused handshake is permanent,
+    /// unless there were too many or the server cannot serve at the moment.
     fn failed(&mut self, failure: Failure) -> Option<End> {
         let error = match failure {
             Failure::Transport(error) => error,

@@ -7,12 +7,11 @@ pub const CONTROL_PAYLOAD_MAX: usize = 125;
 /// code.
 pub const CLOSE_REASON_MAX: usize = CONTROL_PAYLOAD_MAX - 2;
 
-/// Default maximum bytes of an incoming message (option `websocket.message_size_limit`, protocol
-/// §2.3).
+/// Default maximum bytes of an incoming message (option `websocket.message_size_limit`).
 pub const MESSAGE_SIZE_DEFAULT: usize = 65_536;
 
 /// Default maximum bytes of an inflated message, as a multiple of the message limit (option
-/// `websocket.decompressed_message_size_limit`, protocol §2.3).
+/// `websocket.decompressed_message_size_limit`).
 pub const INFLATED_SIZE_FACTOR: usize = 10;
 
 /// Maximum number of fragments of one message. Autobahn case 9.3.1 sends 65,536; more only cost
@@ -35,4 +34,5 @@ pub const ITEM_SIZE_MIN: usize = 64;
 /// recurse, and none of them allows less.
 pub const JSON_DEPTH_MAX: usize = 128;
 
-const _: () = assert!(CLOSE_REASON_MAX == 123, "protocol §1.18 states 123");
+const _: () =
+    assert!(CLOSE_REASON_MAX == 123, "RFC 6455 §5.5 allows 125 bytes, and the code takes two");

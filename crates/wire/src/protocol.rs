@@ -1,7 +1,8 @@
 //! The client protocol, version 2: commands, replies and pushes, in JSON and in Protobuf.
 //!
 //! Decode and encode stand side by side, so that both ends (server, client, load tool) use the same
-//! code. Section numbers refer to the public description of the Centrifuge client protocol.
+//! code. The protocol is described at <https://centrifugal.dev/docs/transports/client_protocol>;
+//! its schema is `wire/proto/client.proto`.
 
 pub mod codes;
 mod depth;
@@ -16,7 +17,7 @@ pub use message::*;
 
 use thiserror::Error;
 
-/// The encoding of a connection's commands and replies (§1.5).
+/// The encoding of a connection's commands and replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// JSON objects in text frames, separated by newlines.
@@ -49,7 +50,7 @@ pub enum DecodeError {
 }
 
 /// Decodes all commands of one message. An id of zero without `send` is a [`Request::Pong`]; a
-/// positive id without a known request is a [`Request::Missing`] (§1.8).
+/// positive id without a known request is a [`Request::Missing`].
 ///
 /// # Errors
 /// [`DecodeError`] if any part of the message is not a command. No command of the message may be

@@ -1,7 +1,7 @@
 //! Delays before another attempt: exponential, with full jitter, so that clients of a server that
 //! restarts do not return at the same moment.
 //!
-//! Invariant: a delay lies between the least and the most, whatever the number of attempts (§1.20).
+//! Invariant: a delay lies between the least and the most, whatever the number of attempts.
 
 use std::time::{Duration, Instant};
 

@@ -12,7 +12,7 @@ use super::event::CallId;
 use crate::error::CallError;
 use crate::limits::COMMAND_OVERHEAD;
 
-/// See the module.
+/// Commands of the application that wait for the connection or for a reply.
 #[derive(Debug)]
 pub(super) struct Calls {
     bytes_max: usize,

@@ -28,7 +28,7 @@ use crate::error::{CallError, TokenError, TransportError};
 use crate::limits::REFRESH_RETRY;
 use crate::url::ServerUrl;
 
-/// See the module.
+/// State of a session for its current connection.
 #[derive(Debug)]
 pub(super) struct SessionCore {
     url: ServerUrl,

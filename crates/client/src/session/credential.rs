@@ -9,7 +9,7 @@ use super::event::TokenRequestId;
 use super::options::TokenSource;
 use crate::limits::{TIMER_MAX, TTL_MIN};
 
-/// See the module.
+/// The token of a connection or subscription, and the open request for a new one.
 #[derive(Clone)]
 pub(super) struct Credential {
     token: String,

@@ -16,7 +16,7 @@ use crate::error::TransportError;
 use crate::limits::{REFUSAL_BODY_MAX, RESPONSE_HEAD_MAX};
 use crate::url::ServerUrl;
 
-/// See the module.
+/// A WebSocket connection without its socket: bytes in, replies of the server out.
 #[derive(Debug)]
 pub(super) struct MessageStream {
     codec: Codec,

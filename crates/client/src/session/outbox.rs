@@ -13,7 +13,7 @@ use wire::websocket::encoder::{self, FrameKind};
 use super::random::Randomness;
 use crate::limits::FRAME_SIZE_MAX;
 
-/// See the module.
+/// Encoded commands that wait for the socket.
 pub(super) struct CommandOutbox {
     codec: Codec,
     /// Commands without a frame.
@@ -105,7 +105,7 @@ impl CommandOutbox {
     }
 }
 
-/// The kind of frame in which a codec's messages travel (§1.5).
+/// The kind of frame in which a codec's messages travel.
 fn frame_kind(codec: Codec) -> FrameKind {
     match codec {
         Codec::Json => FrameKind::Text,

@@ -14,7 +14,7 @@ use super::outbox::CommandOutbox;
 use super::random::Randomness;
 use super::timers::SessionTimers;
 
-/// See the module.
+/// Outputs of a session: bytes, token requests, events and timers.
 #[derive(Debug)]
 pub(super) struct SessionOutputs {
     pub(super) random: Randomness,

@@ -9,7 +9,7 @@ use wire::protocol::{Publication, StreamPosition, SubscribeResult};
 
 use crate::limits::EPOCH_SIZE_MAX;
 
-/// See the module.
+/// Position of a subscription in its channel's stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tracker {
     position: Option<StreamPosition>,
@@ -31,7 +31,7 @@ impl Tracker {
     }
 
     /// The server knows no position that is older: the next attempt is answered with "not
-    /// recovered" (§1.20).
+    /// recovered".
     pub(super) fn invalidate(&mut self) {
         if self.position.is_some() {
             self.position = Some(StreamPosition { offset: 0, epoch: "_".to_owned() });

@@ -7,7 +7,7 @@ use std::fmt;
 /// from the operating system; a test takes them from a seed.
 pub type RandomSource = Box<dyn FnMut() -> u64 + Send>;
 
-/// See the module.
+/// The source of randomness of a session.
 pub(super) struct Randomness(RandomSource);
 
 impl Randomness {

@@ -8,8 +8,7 @@ use wire::protocol::{ErrorCode, ErrorReply, codes};
 /// Why a connection or a subscription changed its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
-    /// Number: below 100 one of the client's own ([`Reason`]'s constants), else of the server
-    /// (§1.17 to 1.19).
+    /// Number: below 100 one of the client's own ([`Reason`]'s constants), else of the server.
     pub code: u32,
     /// Text for people.
     pub text: Cow<'static, str>,
@@ -66,7 +65,7 @@ impl fmt::Display for Reason {
 }
 
 /// Whether a client reconnects after a connection was closed with this code: not after a final code
-/// of the server, nor after the WebSocket code for a message that is too big (§1.20).
+/// of the server, nor after the WebSocket code for a message that is too big.
 #[must_use]
 pub fn is_reconnect(code: u32) -> bool {
     code != CLOSE_TOO_BIG && codes::is_reconnect(code)
@@ -75,7 +74,7 @@ pub fn is_reconnect(code: u32) -> bool {
 /// The WebSocket code for a message that is too big (RFC 6455 §7.4.1).
 pub(super) const CLOSE_TOO_BIG: u32 = 1009;
 
-/// Whether a refused connect, subscribe or refresh command is tried again (§1.20).
+/// Whether a refused connect, subscribe or refresh command is tried again.
 pub(super) fn is_retried(error: &ErrorReply) -> bool {
     error.code < 100 || error.temporary || is_token_expired(error)
 }

@@ -16,7 +16,7 @@ use super::reason::Reason;
 use super::subscriptions::subscribed;
 use crate::limits::{EPOCH_SIZE_MAX, SERVER_SUBSCRIPTION_BYTES_MAX};
 
-/// See the module.
+/// Server-side subscriptions of this connection, by channel.
 #[derive(Debug, Default)]
 pub(super) struct ServerSubscriptions {
     channels: BTreeMap<Arc<str>, Tracker>,
@@ -40,8 +40,7 @@ impl ServerSubscriptions {
         self.channels.contains_key(channel)
     }
 
-    /// The positions that the connect command names, so that the server recovers what was missed
-    /// (§1.20).
+    /// The positions that the connect command names, so that the server recovers what was missed.
     pub(super) fn requests(&self) -> Vec<(String, SubscribeRequest)> {
         let known = self.channels.iter();
         let positioned =

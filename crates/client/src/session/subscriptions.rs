@@ -25,7 +25,7 @@ use super::reason::{Reason, is_retried, is_token_expired};
 use crate::error::{SubscribeError, TokenError};
 use crate::limits::SUB_REFRESH_RETRY;
 
-/// See the module.
+/// Subscriptions of the application, by channel.
 #[derive(Debug)]
 pub(super) struct Subscriptions {
     channels: BTreeMap<Arc<str>, Subscription>,

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-/// See the module.
+/// Timers of a session, at most one of each kind.
 #[derive(Debug)]
 pub(super) struct SessionTimers<K> {
     times: BTreeMap<K, Instant>,

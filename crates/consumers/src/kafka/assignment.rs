@@ -17,7 +17,7 @@ use super::partition::{AssignedPartition, RecordHandling};
 use crate::handler::Handler;
 use crate::limits::{KAFKA_DRAIN_TIMEOUT, KAFKA_PARTITION_BYTES_MAX};
 
-/// See the module.
+/// Partitions that are assigned to this member of the consumer group.
 pub(super) struct Assignment<H> {
     handling: Arc<RecordHandling<H>>,
     /// Records in memory above which a partition is paused.
@@ -141,7 +141,7 @@ impl<H: Handler> Assignment<H> {
         if tokio::time::timeout(KAFKA_DRAIN_TIMEOUT, all).await.is_err() {
             warn!(
                 consumer = %self.handling.consumer,
-                "consumer: records that have started are given up, since they take too long; they will be handled again"
+                "consumer: drain timeout; unfinished records will be redelivered"
             );
         }
         let commits = partitions
@@ -162,13 +162,13 @@ impl<H: Handler> Assignment<H> {
 
 impl<H: Handler> ConsumerRebalanceListener for Assignment<H> {
     async fn on_partitions_assigned(&self, partitions: &[TopicPartition]) {
-        info!(consumer = %self.handling.consumer, partitions = %names(partitions), "consumer: partitions were assigned");
+        info!(consumer = %self.handling.consumer, partitions = %names(partitions), "consumer: partitions assigned");
     }
 
     async fn on_partitions_revoked(&self, partitions: &[TopicPartition]) {
         let taken = self.take(partitions);
         self.finish(taken).await;
-        info!(consumer = %self.handling.consumer, partitions = %names(partitions), "consumer: partitions were handed over");
+        info!(consumer = %self.handling.consumer, partitions = %names(partitions), "consumer: partitions revoked");
     }
 
     async fn on_partitions_lost(&self, partitions: &[TopicPartition]) {

@@ -49,7 +49,7 @@ async fn consume<H: Handler>(
     assignment.finish_all().await;
     let closed = consumer.close_with(CloseOptions::new().timeout(KAFKA_CLOSE_TIMEOUT)).await;
     if let Err(error) = closed {
-        debug!(consumer = %task.name, %error, "consumer: the group was not left; its other members notice it after the session timeout");
+        debug!(consumer = %task.name, %error, "consumer: leaving the consumer group failed; rebalance after the session timeout");
     }
     ended
 }

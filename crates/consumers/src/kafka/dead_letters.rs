@@ -16,7 +16,7 @@ use crate::limits::{RETRY_DELAY, RETRY_DELAY_MAX};
 use crate::log_rate::LogRate;
 use crate::stop::StopSignal;
 
-/// See the module.
+/// Producer for the topic of records that can never be handled.
 pub(super) struct DeadLetters {
     producer: Producer,
     topic: String,

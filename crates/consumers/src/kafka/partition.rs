@@ -96,7 +96,8 @@ impl AssignedPartition {
         self.stop.stop();
     }
 
-    /// Returns when the records that have started are finished. May be dropped, and called again.
+    /// Returns when the records that have started are finished. Cancel-safe, and may be
+    /// called again.
     pub(super) async fn finished(&mut self) {
         // A panic was reported by its thread; its record is not committed.
         let _ended = (&mut self.task).await;

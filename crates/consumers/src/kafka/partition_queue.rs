@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// See the module. `R` is the record itself.
+/// Unfinished records of one partition. `R` is the record itself.
 #[derive(Debug)]
 pub(crate) struct PartitionQueue<R> {
     /// Offsets in the order of the partition, of which the first ones are not finished.

@@ -56,7 +56,7 @@ pub enum KafkaForm {
 /// Credentials for SASL.
 #[derive(Clone)]
 pub struct KafkaSasl {
-    /// How they are shown to the broker.
+    /// SASL mechanism.
     pub mechanism: KafkaSaslMechanism,
     /// Name of the user.
     pub user: String,
@@ -64,10 +64,10 @@ pub struct KafkaSasl {
     pub password: String,
 }
 
-/// How credentials are shown to the broker.
+/// SASL mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KafkaSaslMechanism {
-    /// As they are; needs TLS outside of private networks.
+    /// PLAIN: sent unencrypted, so that TLS is required outside of private networks.
     Plain,
     /// SCRAM with SHA-256.
     ScramSha256,

@@ -1,6 +1,6 @@
-//! The subject to acknowledge a message: it tells the place of the message in its stream.
+//! The subject that acknowledges a message; it contains the sequence of the message in its stream.
 
-/// What the subject tells.
+/// Position of a message in its stream, and the number of messages behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MessagePlace {
     /// Sequence in the stream.

@@ -1,7 +1,7 @@
 //! Messages of a durable consumer: pulled in batches, handled one after the other, acknowledged.
 //!
 //! Invariant: a message is acknowledged after it took effect, or after it was stored as a dead
-//! letter; while it waits, JetStream hears that it is at work.
+//! letter; while it waits, JetStream gets in-progress acknowledgements.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ async fn consume<H: Handler>(
     let client = connect(settings, &task.name).await?;
     prepare(&client, settings).await?;
     let NatsConsumerSettings { stream, durable, .. } = settings;
-    info!(consumer = %task.name, %stream, %durable, "consumer: the stream of JetStream is read");
+    info!(consumer = %task.name, %stream, %durable, "consumer: JetStream consumer started");
     task.counters.connected();
     let delivery = Delivery::new(handler, task.counters.clone());
     let source: Arc<str> = stream.as_str().into();

@@ -15,7 +15,7 @@ use crate::limits::{
     JETSTREAM_BATCH, JETSTREAM_BATCH_BYTES, JETSTREAM_HEARTBEAT, JETSTREAM_PULL_EXPIRES,
 };
 
-/// See the module.
+/// An open pull request of a durable consumer.
 pub(super) struct Pull {
     client: Client,
     inbox: Subscriber,
@@ -40,7 +40,7 @@ impl Pull {
         Ok(Pull { client: client.clone(), inbox, reply, subject, batch, open: 0 })
     }
 
-    /// The next message. May be dropped at any time.
+    /// The next message. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Message, ConsumerError> {
         loop {
             if self.open == 0 {

@@ -5,7 +5,7 @@ use super::sql_name::TableName;
 use super::tls::PostgresTls;
 use crate::channel_template::ChannelTemplate;
 
-/// See the module.
+/// Settings of a consumer that captures changes of tables.
 #[derive(Clone, Debug)]
 pub struct CaptureSettings {
     /// The database.

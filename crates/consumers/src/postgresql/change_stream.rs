@@ -1,7 +1,7 @@
 //! The stream of changes of one slot: decode, hand over, confirm.
 //!
 //! Changes are handed over one after the other, in the order of the commits. PostgreSQL waits
-//! while a change is handled, and hears of this node in time.
+//! while a change is handled; status updates are sent meanwhile.
 //!
 //! Invariant: the confirmed place is the end of a transaction whose changes are all settled.
 
@@ -26,7 +26,7 @@ use crate::message::{Body, ConsumedMessage, ConsumedPublication, MessageOrigin, 
 use crate::restart::ConsumerTask;
 use crate::row_event::RowEvent;
 
-/// See the module.
+/// Reader of one replication slot.
 pub(super) struct ChangeStream<H> {
     task: ConsumerTask,
     settings: Arc<CaptureSettings>,
@@ -58,9 +58,9 @@ struct Progress {
 pub(super) enum StreamError {
     #[error(transparent)]
     Postgres(#[from] PostgresError),
-    #[error("the log cannot be read: {0}")]
+    #[error("the log cannot be decoded: {0}")]
     Log(#[from] LogError),
-    #[error("the log cannot be read: {0}")]
+    #[error("a change in the log does not match its table: {0}")]
     Relation(#[from] RelationError),
     #[error(transparent)]
     Frame(#[from] NotReplication),

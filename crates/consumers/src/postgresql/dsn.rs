@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::limits::{POSTGRES_CONNECT_TIMEOUT, POSTGRES_HOSTS_MAX};
 
-/// See the module.
+/// A parsed data source name (DSN) of PostgreSQL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Dsn {
     /// Servers, tried in turn until one accepts.
@@ -67,7 +67,7 @@ pub enum DsnError {
     #[error("is neither postgres://user:password@host:5432/database nor \"host=… user=…\"")]
     Form,
     /// A port is no number.
-    #[error("has a port that is no number")]
+    #[error("has a port that is not a number")]
     Port,
     /// Percent-encoding that is incomplete or no UTF-8.
     #[error("has a percent sign that is not part of valid percent-encoding")]

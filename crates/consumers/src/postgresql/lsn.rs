@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// See the module.
+/// A position in the write-ahead log of PostgreSQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(pub u64);
 

@@ -44,7 +44,7 @@ async fn consume<H: Handler>(
 ) -> Result<(), ConsumerError> {
     let payload = examine(settings).await.map_err(|error| error.of_consumer("the outbox"))?;
     task.counters.connected();
-    info!(consumer = %task.name, table = %settings.table, "consumer: the outbox is read");
+    info!(consumer = %task.name, table = %settings.table, "consumer: outbox consumer started");
     let count = usize::try_from(settings.partitions).unwrap_or(usize::MAX);
     let shared = Arc::new(OutboxShared {
         task: task.clone(),

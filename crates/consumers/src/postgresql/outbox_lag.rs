@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// See the module.
+/// Number of waiting rows per partition of an outbox.
 #[derive(Debug)]
 pub(super) struct OutboxLag(Vec<AtomicU64>);
 

@@ -25,7 +25,7 @@ use crate::message::{ConsumedMessage, MessageOrigin, RecordOffset};
 use crate::restart::ConsumerTask;
 use crate::stop::StopSignal;
 
-/// See the module.
+/// Reader of one partition of an outbox.
 pub(super) struct OutboxPartition<H> {
     partition: u32,
     shared: Arc<OutboxShared>,
@@ -245,7 +245,7 @@ impl<H: Handler> OutboxPartition<H> {
             let ids = format!("{{{}}}", pass.removed);
             let sql = format!("delete from {table} where id = any($1)");
             connection.rows(&sql, &[&ids]).await?;
-            debug!(consumer = %self.shared.task.name, partition = self.partition, rows = pass.rows, "outbox");
+            debug!(consumer = %self.shared.task.name, partition = self.partition, rows = pass.rows, "consumer: outbox rows removed");
         }
         Ok(())
     }

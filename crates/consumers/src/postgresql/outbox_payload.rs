@@ -7,7 +7,7 @@ use super::postgres_error::PostgresError;
 use super::sql_name::TableName;
 use crate::limits::OUTBOX_PAYLOAD_MAX;
 
-/// See the module.
+/// Type of the column `payload` of an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PayloadColumn {
     Bytes,

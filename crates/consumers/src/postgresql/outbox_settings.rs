@@ -6,7 +6,7 @@ use super::dsn::Dsn;
 use super::sql_name::TableName;
 use super::tls::PostgresTls;
 
-/// See the module.
+/// Settings of a consumer that reads an outbox table.
 #[derive(Clone, Debug)]
 pub struct OutboxSettings {
     /// The database.

@@ -21,7 +21,7 @@ use crate::limits::{
     POSTGRES_MESSAGE_MAX, POSTGRES_NOTIFICATIONS_MAX, POSTGRES_READ_SIZE, POSTGRES_ROWS_MAX,
 };
 
-/// See the module.
+/// A connection to PostgreSQL with one statement at a time.
 pub(super) struct PostgresConnection {
     socket: Box<dyn PostgresSocket>,
     input: BytesMut,
@@ -222,7 +222,7 @@ impl PostgresConnection {
     }
 
     /// The next frame of the copy stream. Frames longer than `max` are dropped but for their
-    /// beginning. May be dropped at any time.
+    /// beginning. Cancel-safe.
     pub(super) async fn next_copy(&mut self, max: usize) -> Result<CopyFrame, PostgresError> {
         loop {
             if let Some(frame) = self.take_copy(max)? {
@@ -288,7 +288,7 @@ impl PostgresConnection {
         .await
     }
 
-    /// Says good-bye, so that the server does not log a lost connection.
+    /// Sends Terminate, so that the server does not log a lost connection.
     pub(super) async fn close(mut self) {
         let _gone = self
             .send(|out| {

@@ -8,7 +8,7 @@ use postgres_protocol::message::backend::ErrorResponseBody;
 use super::dsn::PostgresHost;
 use crate::error::ConsumerError;
 
-/// See the module.
+/// Why PostgreSQL cannot be used, or has refused a statement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PostgresError {
     /// No connection to the server.
@@ -36,8 +36,10 @@ pub enum PostgresError {
     /// A file of certificates cannot be used.
     #[error("{0}")]
     Certificates(String),
-    /// The server wants a method of authentication that is not supported.
-    #[error("PostgreSQL at {0} wants an authentication other than password, MD5 or SCRAM-SHA-256")]
+    /// The server requires an authentication method that is not supported.
+    #[error(
+        "PostgreSQL at {0} requires an unsupported authentication method (supported: password, MD5, SCRAM-SHA-256)"
+    )]
     Authentication(PostgresHost),
     /// The server has refused something.
     #[error("{0}")]
@@ -49,7 +51,7 @@ pub enum PostgresError {
     #[error("the server does not speak the protocol of PostgreSQL: {0}")]
     Protocol(&'static str),
     /// An answer is larger than is accepted.
-    #[error("PostgreSQL has sent a message of {length} bytes, and {max} are accepted")]
+    #[error("a message of {length} bytes from PostgreSQL exceeds the limit of {max}")]
     TooLarge {
         /// Length of the message.
         length: usize,

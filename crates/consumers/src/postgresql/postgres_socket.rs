@@ -1,7 +1,7 @@
 //! The socket of a connection: TCP or Unix, plain or with TLS.
 //!
 //! Invariant: a server that stops answering is noticed by the kernel, so that no statement waits
-//! for ever on a connection that is gone.
+//! forever on a connection that is gone.
 
 use std::io;
 use std::time::Duration;

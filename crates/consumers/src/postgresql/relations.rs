@@ -11,7 +11,7 @@ use super::row_json;
 use crate::limits::RELATIONS_MAX;
 use crate::row_event::{Row, RowEvent, RowOperation};
 
-/// See the module.
+/// Tables that a replication stream has described, by id.
 #[derive(Debug, Default)]
 pub(super) struct Relations(HashMap<u32, Relation>);
 

@@ -19,7 +19,7 @@ pub(super) enum ReplicationFrame {
         log_end: Lsn,
         payload: Bytes,
     },
-    /// A sign of life.
+    /// A keepalive message.
     KeepAlive {
         /// End of the server's log, up to which it has sent everything.
         log_end: Lsn,

@@ -73,7 +73,7 @@ pub struct Survey {
     pub missing: usize,
 }
 
-/// An order of the server API for a set of sessions (protocol §3.3).
+/// An order of the server API for a set of sessions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Control {
     /// Sessions that the order applies to.
@@ -91,7 +91,7 @@ pub struct Target {
     pub client: String,
     /// Client ids that are not selected.
     pub except: Vec<String>,
-    /// Selects only sessions admitted before this one: Unix milliseconds and client id.
+    /// Selects only sessions admitted before this time (Unix milliseconds) and client id.
     pub admitted_before: Option<(i64, String)>,
 }
 

@@ -1,4 +1,4 @@
-//! Connect: authentication, expiry, and the subscriptions of the connect reply (§1.9).
+//! Connect: authentication, expiry, and the subscriptions of the connect reply.
 //!
 //! Invariant: the connect reply is the first message of an admitted session; publications of its
 //! server-side subscriptions follow it.
@@ -26,12 +26,12 @@ use crate::refusal::Refusal;
 use crate::time::Now;
 use crate::turn::{TokenKind, Turn};
 
-/// What becomes of channels that the connect command names and the credentials do not.
+/// How channels are treated that the connect command requests and the credentials do not grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wishes {
     /// The client is subscribed to those that it may subscribe to.
     Granted,
-    /// Nothing: the backend decides.
+    /// They are ignored: the backend decides.
     Ignored,
 }
 
@@ -131,7 +131,7 @@ pub(crate) fn handle_verdict(
     admit(session, turn, connecting, claims, Wishes::Granted)
 }
 
-/// Answers the connect command with an error. The connection cannot be used afterwards (§1.8).
+/// Answers the connect command with an error. The connection cannot be used afterwards.
 pub(crate) fn refuse(session: &mut Session, turn: &mut Turn<'_>, id: u32, refusal: Refusal) {
     if !refusal.closes() {
         session.phase = Phase::Refused;
@@ -306,7 +306,7 @@ fn plan_subscriptions(
             Ok(view) if channel::may_subscribe(rules, &view, actor).is_ok() => {
                 add(channel, Some(wish), SubscriptionGrant::default(), false)?;
             }
-            // A requested channel that is not permitted is not an error (§1.9).
+            // A requested channel that is not permitted is not an error.
             _ => {}
         }
     }

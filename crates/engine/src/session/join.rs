@@ -1,4 +1,4 @@
-//! A subscription from its request until it is active, and its end (§1.10).
+//! A subscription from its request until it is active, and its end.
 //!
 //! Steps: add a subscriber to the hub, so that publications are held here; request the broker to
 //! subscribe and read the stream; add the client to presence, so that the next command finds it; on
@@ -110,7 +110,7 @@ struct Held {
     epoch: Arc<str>,
 }
 
-/// Bit of the subscribe flag that requests an error instead of `recovered: false` (§1.10).
+/// Bit of the subscribe flag that requests an error instead of `recovered: false`.
 const FLAG_REJECT_UNRECOVERED: i64 = 2;
 
 impl JoinPlan {
@@ -538,7 +538,7 @@ pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> 
         let what = || SessionChange::Unsubscribed(channel.clone());
         turn.out.report_subscription(&turn.rules.client, subject, what);
     }
-    // Who subscribes next may get the same key, and misses nothing.
+    // The key may be reused; a pending gap must not reach the new subscriber.
     turn.out.gaps.retain(|(_, gap)| *gap != key);
     if let Some(channel) = turn.hub.leave(key) {
         turn.out.submit(PublicationsRequest::Unsubscribe { channel });

@@ -1,4 +1,4 @@
-//! Orders of the server API for a session: subscribe, unsubscribe, disconnect, refresh (§3.3).
+//! Orders of the server API for a session: subscribe, unsubscribe, disconnect, refresh.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Commands that the broker answers: publish, presence, presence stats, history (§1.11).
+//! Commands that the broker answers: publish, presence, presence stats, history.
 
 use std::sync::Arc;
 

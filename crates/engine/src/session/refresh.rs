@@ -1,4 +1,4 @@
-//! Refreshing tokens of connections and subscriptions (§1.11).
+//! Refreshing tokens of connections and subscriptions.
 //!
 //! Invariant: an expired token never extends anything.
 

@@ -1,5 +1,5 @@
-//! Expired connections and subscriptions about which the server asks a backend by itself (§4.4:
-//! refresh and sub_refresh proxies).
+//! Expired connections and subscriptions about which the server asks a backend by itself: the
+//! refresh and sub_refresh proxies (docs/backends.md).
 //!
 //! Invariant: while the backend is asked, nothing expires; what it does not renew ends as if its
 //! client had not refreshed it.

@@ -1,4 +1,4 @@
-//! The rpc command: a method of a backend, or the built-in ping (§1.8).
+//! The rpc command: a method of a backend, or the built-in ping.
 
 use bytes::Bytes;
 use wire::protocol::{ErrorCode, ReplyBody};

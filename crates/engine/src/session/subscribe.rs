@@ -1,4 +1,4 @@
-//! The subscribe and unsubscribe commands. They check in the order of §1.10 and §5.3, then start
+//! The subscribe and unsubscribe commands. They check arguments and permissions, then start
 //! [`super::join`].
 
 use std::sync::Arc;
@@ -80,7 +80,7 @@ fn check(
     }
     let view = channel::view(&rules.channels, &request.channel)?;
     if request.kind != 0 {
-        // Map and shared-poll subscriptions (§1.14, §1.15).
+        // Map and shared-poll subscriptions.
         return Err(ErrorCode::NotAvailable.into());
     }
     if !request.token.is_empty() {
@@ -173,7 +173,7 @@ pub(crate) fn start(
     Ok(())
 }
 
-/// Handles the unsubscribe command. It succeeds if there is no such subscription (§1.11).
+/// Handles the unsubscribe command. It succeeds if there is no such subscription.
 pub(crate) fn end(
     session: &mut Session,
     turn: &mut Turn<'_>,

@@ -47,7 +47,7 @@ impl Timers {
     }
 
     /// Schedules the first ping at a random time in the second half of the interval, so that
-    /// clients that connected together are not pinged together (§1.7).
+    /// clients that connected together are not pinged together.
     pub(crate) fn handle_connected(&mut self, now: Now, rules: &ClientRules, random: &mut Random) {
         let interval = rules.ping_interval_ms;
         if interval > 0 {
@@ -87,7 +87,7 @@ pub(crate) fn next(session: &Session, now: Now, rules: &Rules) -> Option<u64> {
         );
     }
     for subscription in &session.subscriptions {
-        // Whose grace it is matters only if it ends first.
+        // The grace period is looked up only if the expiry itself is earlier than `first`.
         if let Some(at) =
             subscription.expire_at.filter(|at| now.monotonic_at(end_of_grace(*at, 0)) < first)
             && let Some(grace_ms) = sub_expiry(session, rules, &subscription.channel)
@@ -106,7 +106,7 @@ fn expiry(session: &Session, rules: &Rules) -> Option<u64> {
     (!is_asked).then(|| own.unwrap_or(rules.client.expired_close_delay_ms))
 }
 
-/// The same for a subscription.
+/// The grace period after the expiry of a subscription; `None` while a backend is asked.
 fn sub_expiry(session: &Session, rules: &Rules, channel: &str) -> Option<u64> {
     let is_asked = session.waiting().is_some_and(|waiting| waiting.refreshes_channel(channel));
     let own = renewal::proxy(rules, channel).map(|_| 0);

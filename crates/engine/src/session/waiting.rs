@@ -19,7 +19,7 @@ use crate::limits::{
     BACKLOG_BYTES_MAX, BACKLOG_BYTES_WANTED, BACKLOG_COMMANDS_MAX, BACKLOG_COMMANDS_WANTED,
 };
 
-/// What a session waits for; see the module. A session that waits for nothing has none.
+/// What a session waits for. A session that waits for nothing has none.
 #[derive(Debug, Default)]
 pub(crate) struct SessionWaits {
     lanes: Vec<Lane>,

@@ -18,7 +18,7 @@ use crate::session_key::SessionKey;
 use crate::time::Now;
 use crate::turn::{Effect, Outputs};
 
-/// What a worker is handling, in case that it panics.
+/// What a worker is handling, so that a panic can be attributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doing {
     /// Work that does not concern a single session or channel.

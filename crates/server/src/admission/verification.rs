@@ -16,7 +16,7 @@ use crate::admission::call_place::CallPlace;
 use crate::admission::judgement::Judgement;
 use crate::clock::ServerClock;
 use crate::limits::{VERIFICATIONS_MAX, VERIFIER_THREADS};
-use crate::supervision::supervisor::spawn_thread;
+use crate::supervision::supervisor::{panic_text, spawn_thread};
 use crate::token::{Cause, Cost, Verifier};
 use crate::worker::inbox::{Input, WorkerInbox};
 
@@ -128,9 +128,10 @@ impl Verifiers {
         let unix_ms = clock.unix_ms();
         let Task { check: TokenCheck { place, kind, token }, inbox } = task;
         let verify = || self.verify(unix_ms, *kind, token);
-        let judgement = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| {
-            error!("verifying a token has panicked");
-            Judgement::refuse(*kind, Cause::Overloaded)
+        let judgement = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|panic| {
+            let reason = panic_text(&*panic);
+            error!(reason, "token verification panicked; this is a bug, please report it");
+            Judgement::refuse(*kind, Cause::Panicked)
         });
         inbox.send(Input::Verdict(*place, judgement));
     }

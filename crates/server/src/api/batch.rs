@@ -1,4 +1,4 @@
-//! Several commands in one request (protocol §3.3), as JSON.
+//! Several commands in one request, as JSON.
 //!
 //! Invariant: a command that names two methods is refused, and neither method is run.
 

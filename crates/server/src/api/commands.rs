@@ -1,7 +1,7 @@
 //! Methods that change something, with their parameters as JSON: those of HTTP requests and of
 //! consumed messages.
 //!
-//! Invariant: a message can do what a request with a key for everything can do, and nothing else.
+//! Invariant: a message can call the seven methods of `consumers::decode`, and nothing else.
 
 use engine::broker::Target;
 use engine::claims::SubscriptionGrant;
@@ -17,7 +17,7 @@ use crate::service::sessions::{ServerSubscription, SessionRefresh};
 /// Runs the method of a consumed message.
 ///
 /// # Errors
-/// The first error; of a broadcast that of the first channel, one that may pass by itself first.
+/// The first error; for a broadcast the first transient error, else the first error.
 pub(crate) async fn run_consumed(
     service: &Service,
     caller: &ApiCaller,

@@ -1,4 +1,4 @@
-//! Errors of the server API in HTTP responses: status and JSON (§3.1).
+//! Errors of the server API in HTTP responses: status and JSON.
 
 use std::borrow::Cow;
 

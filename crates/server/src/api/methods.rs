@@ -1,4 +1,4 @@
-//! The methods of the server API over HTTP (protocol §3.3): read the parameters, call the service,
+//! The methods of the server API over HTTP: read the parameters, call the service,
 //! write the result as JSON.
 
 use std::sync::Arc;
@@ -35,8 +35,7 @@ impl ApiState {
         let params = match params.trim_ascii() {
             b"" | b"null" if method.works_without_parameters() => b"{}",
             b"" | b"null" => {
-                let text =
-                    format!("there are no parameters: {} takes a JSON object", method.name());
+                let text = format!("{} requires a JSON object as parameters", method.name());
                 return Err(MethodFailure::Unreadable(text));
             }
             params => params,
@@ -81,7 +80,7 @@ impl ApiState {
         let mut request: Publish = read(params)?;
         let data = payload(&request.data, &request.b64data)?;
         let options = request.take_options();
-        // What has run is answered: the room for the answer is taken before.
+        // Space for the results is reserved first: results of executed publications are not dropped.
         let reserved = request.channels.len().min(API_ITEMS_MAX) * API_PUBLISHED_MAX;
         call.take_room(reserved, 0)?;
         let publications = &self.service.publications;

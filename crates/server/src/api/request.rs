@@ -1,4 +1,4 @@
-//! Parameters of the methods of the server API (protocol §3.3). Unknown fields are ignored, and
+//! Parameters of the methods of the server API. Unknown fields are ignored, and
 //! `null` counts as absent, except in the data of a publication.
 
 use std::collections::BTreeMap;

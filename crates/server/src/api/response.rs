@@ -1,4 +1,4 @@
-//! Results of the methods of the server API (protocol §3.3).
+//! Results of the methods of the server API.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -126,7 +126,7 @@ pub(super) fn outcome(method: ProxyMethod, reply: Result<ProxyReply, BackendErro
         }
         Ok(ProxyReply::Disconnect { code, reason }) => {
             let advice = u16::try_from(code).ok().map(|code| disconnect_advice(code, reason));
-            // The backend wants the client to go, whatever its code is.
+            // An invalid code still disconnects the client, with the default code.
             let advice = advice.and_then(Result::ok);
             let disconnect = advice.unwrap_or_else(|| DisconnectCode::ForceDisconnect.into());
             Err(CallRefusal::Disconnect(disconnect))

@@ -19,7 +19,7 @@ pub struct ForwardedHeader(HeaderName);
 /// A name that cannot be that of a header.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "{name:?} is no name of a header: expected one such as X-Forwarded-For, X-Real-IP or Forwarded"
+    "{name:?} is not a valid header name: expected one such as X-Forwarded-For, X-Real-IP or Forwarded"
 )]
 pub struct HeaderNameError {
     name: String,

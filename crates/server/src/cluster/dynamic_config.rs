@@ -165,7 +165,7 @@ impl DynamicConfig {
             let channel = CONFIG.into();
             let publish = |id| PublicationsRequest::Publish { id, channel, publication, options };
             if let Err(error) = service.ask(publish).await {
-                warn!(%error, namespace, "the broker has lost changed options (sys:config): they will be published again");
+                warn!(%error, namespace, "broker lost the dynamic configuration (sys:config), and republishing it failed; will be retried");
                 return Err(Retry);
             }
         }

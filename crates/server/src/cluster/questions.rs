@@ -36,14 +36,14 @@ pub(crate) enum Question {
     Subscribers {
         /// Name of the channel.
         channel: String,
-        /// Client id before the first one; empty for the begin.
+        /// Client id before the first one; empty for the beginning.
         after: String,
         /// Maximum number of subscribers.
         limit: usize,
     },
 }
 
-/// Answer to [`Question::Info`] (protocol §3.3).
+/// Answer to [`Question::Info`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NodeInfo {
     pub(crate) uid: String,

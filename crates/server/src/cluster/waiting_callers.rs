@@ -25,7 +25,7 @@ pub(crate) trait Awaited: ReplyValue {
 
 macro_rules! waiting_callers {
     ($($field:ident, $reply:ident: $answer:ty;)*) => {
-        /// See the module.
+        /// Callers that wait for a reply of the broker, by the type of the reply.
         #[derive(Default)]
         pub(crate) struct WaitingCallers {
             $($field: Callers<$answer>,)*

@@ -73,7 +73,7 @@ const GRPC_TLS_IS_SERVED: &[(&str, &str)] =
     &[("grpc_api.enabled", "true"), ("grpc_api.tls.enabled", "true")];
 const TLS_IS_SERVED: &[(&str, &str)] = &[("http_server.tls.enabled", "true")];
 
-/// See the module.
+/// Keys of Centrifugo 6.9 without effect here, by section.
 #[rustfmt::skip]
 pub(super) const ABSENT: &[AbsentSection] = &[
     section(&[""], &[

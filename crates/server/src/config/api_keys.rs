@@ -9,7 +9,7 @@ use super::mistakes::KeyedMistakes;
 use super::options::http::{ApiKeySection, ApiSection};
 use crate::pattern::ChannelPattern;
 
-/// See the module.
+/// A key of the server API with its name and scopes.
 #[derive(Clone)]
 pub struct ApiKey {
     /// Name of the caller in logs and metrics.
@@ -72,7 +72,7 @@ pub(super) fn resolve(api: &ApiSection, mistakes: &mut KeyedMistakes) -> Vec<Api
             mistakes.push(name.fault(text));
         }
         if key.is_empty() {
-            let text = "is needed: the caller cannot authenticate without a key";
+            let text = "is required: the caller cannot authenticate without a key";
             mistakes.push(key.fault(text));
         } else if keys.iter().any(|other| other.is(key.as_bytes())) {
             let text = "is also the key of another name: each caller needs its own";

@@ -14,7 +14,7 @@ use super::raw_config::RawConfig;
 use super::schema::{Key, ListSchema, join};
 use super::table::{Entry, entry, flat, list_around, meant, members};
 
-/// See the module.
+/// Checks keys and values of a configuration tree, and converts the values to their types.
 pub(super) fn check_keys(raw: &mut RawConfig, unknown: Unknown) {
     let tree = std::mem::take(&mut raw.tree);
     let mut walk = Walk { raw, unknown, switched_on: Vec::new() };

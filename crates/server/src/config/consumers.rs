@@ -60,7 +60,7 @@ pub(super) fn resolve_consumers(
             name.len() >= 2 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if !is_name {
             let text = match name.as_str() {
-                "" => "is needed: it stands in logs and metrics".to_owned(),
+                "" => "is required: it stands in logs and metrics".to_owned(),
                 name => format!(
                     "expected at least two letters, digits or underscores, not {}",
                     shown(&name.into())
@@ -95,7 +95,7 @@ pub(super) fn resolve_consumers(
                 ConsumerSource::JetStream(Box::new(settings))
             }
             ConsumerType::Missing => {
-                mistakes.push(section.r#type.fault("is needed, such as \"kafka\""));
+                mistakes.push(section.r#type.fault("is required, such as \"kafka\""));
                 continue;
             }
             ConsumerType::Unsupported(named) => {
@@ -113,13 +113,14 @@ pub(super) fn resolve_consumers(
 
 fn resolve_kafka(kafka: &KafkaSection, mistakes: &mut KeyedMistakes) -> KafkaSettings {
     if kafka.brokers.is_empty() {
-        mistakes.push(kafka.brokers.fault("is needed, such as [\"kafka:9092\"]"));
+        mistakes.push(kafka.brokers.fault("is required, such as [\"kafka:9092\"]"));
     }
     if kafka.topics.is_empty() {
-        mistakes.push(kafka.topics.fault("is needed: the topics to consume"));
+        mistakes.push(kafka.topics.fault("is required: the topics to consume"));
     }
     if kafka.consumer_group.is_empty() {
-        mistakes.push(kafka.consumer_group.fault("is needed: nodes of one group share the topics"));
+        mistakes
+            .push(kafka.consumer_group.fault("is required: nodes of one group share the topics"));
     }
     if kafka.topics.contains(&*kafka.dead_letter_topic) {
         let text = "is one of the topics: dead letters would be consumed again";
@@ -171,13 +172,14 @@ fn resolve_sasl(kafka: &KafkaSection, mistakes: &mut KeyedMistakes) -> Option<Ka
         SaslMechanism::ScramSha256 => KafkaSaslMechanism::ScramSha256,
         SaslMechanism::ScramSha512 => KafkaSaslMechanism::ScramSha512,
         SaslMechanism::Unsupported => {
-            let text = "aws-msk-iam is not supported yet: use scram-sha-512, which MSK has too";
+            let text =
+                "aws-msk-iam is not supported yet: use scram-sha-512, which MSK also supports";
             mistakes.push(kafka.sasl_mechanism.fault(text));
             return None;
         }
     };
     if kafka.sasl_user.is_empty() {
-        mistakes.push(kafka.sasl_user.fault("is needed with sasl_mechanism"));
+        mistakes.push(kafka.sasl_user.fault("is required with sasl_mechanism"));
     }
     let (user, password) = (kafka.sasl_user.clone(), kafka.sasl_password.to_string());
     Some(KafkaSasl { mechanism, user, password })
@@ -218,7 +220,7 @@ fn resolve_headers(
     mistakes: &mut KeyedMistakes,
 ) -> PublicationHeaders {
     if mode.channels_header.is_empty() {
-        mistakes.push(mode.channels_header.fault("is needed: records name their channels in it"));
+        mistakes.push(mode.channels_header.fault("is required: records name their channels in it"));
     }
     PublicationHeaders {
         channels: mode.channels_header.clone(),

@@ -392,7 +392,7 @@ fn addresses(redis: &RedisSection) -> Result<(&Setting<Vec<String>>, Vec<String>
     }
     if !sentinels.is_empty() {
         if master.is_empty() {
-            let text = format!("is needed with {}", sentinels.key);
+            let text = format!("is required with {}", sentinels.key);
             return Err(redis.sentinel_master_name.fault(text));
         }
         let query = format!("?sentinel_master_name={master}");

@@ -100,7 +100,7 @@ fn is_in_quotes(text: &str) -> bool {
 /// The path of the option that a variable sets. `rest` is its name without the prefix.
 ///
 /// # Errors
-/// The names of items that it may mean.
+/// The variable is ambiguous; the text names the candidate items.
 fn setting(raw: &RawConfig, rest: &str) -> Result<Option<String>, String> {
     match path_of(rest) {
         Some(path) => Ok(Some(path.to_owned())),

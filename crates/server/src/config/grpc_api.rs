@@ -84,7 +84,7 @@ pub(super) fn resolve(
 fn resolve_keys(grpc: &GrpcApiSection, api: &Api, mistakes: &mut KeyedMistakes) -> Vec<ApiKey> {
     let Some(own) = grpc.key.some() else {
         if api.keys.is_empty() && !*grpc.insecure {
-            let text = "is needed, or a key of http_api: without one, everyone who reaches the port could call the server API \
+            let text = "is required, or a key of http_api: without one, everyone who reaches the port could call the server API \
                         (grpc_api.insecure = true allows that)";
             mistakes.push(grpc.key.fault(text));
         }
@@ -127,5 +127,5 @@ fn same_port(address: &str, port: u16, http: &HttpServer) -> Option<&'static str
 /// Name of the key of `grpc_api.key` in logs and metrics.
 const KEY_NAME: &str = "grpc";
 
-/// A larger message than HTTP takes eight of is no publication.
+/// Maximum of `grpc_api.max_receive_message_size`: eight times the body limit of HTTP.
 const MESSAGE_SIZE_CEILING: usize = 8 * API_BODY_MAX;

@@ -11,7 +11,7 @@ pub(super) fn resolve_tls(tls: &ServerTlsSection, mistakes: &mut KeyedMistakes) 
     if !*tls.enabled {
         return None;
     }
-    let needed = format!("is needed when {} is true", tls.enabled.key);
+    let needed = format!("is required when {} is true", tls.enabled.key);
     mistakes.extend(tls.cert_pem.is_empty().then(|| tls.cert_pem.fault(&*needed)));
     mistakes.extend(tls.key_pem.is_empty().then(|| tls.key_pem.fault(&*needed)));
     Some(Tls { cert_pem: tls.cert_pem.clone(), key_pem: tls.key_pem.to_string() })

@@ -35,7 +35,7 @@ pub enum WarningKind {
     UnknownKey,
     /// A known key that has no effect.
     NoEffect,
-    /// A value that is read in another form than it was written.
+    /// A value that was normalized.
     Adapted,
     /// A check that is disabled.
     Insecure,

@@ -26,7 +26,9 @@ pub(super) fn resolve_channels(
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if !is_name {
             let text = match name.as_str() {
-                "" => "is needed: names of channels in a namespace begin with its name".to_owned(),
+                "" => {
+                    "is required: names of channels in a namespace begin with its name".to_owned()
+                }
                 name => format!(
                     "expected at least two letters, digits, '-', '_' or '.', not {}",
                     shown(&name.into())
@@ -148,10 +150,10 @@ fn check_namespace(
     let recovers = namespace.force_recovery || namespace.allow_recovery;
     let positions = namespace.force_positioning || namespace.allow_positioning;
     if namespace.history_size > 0 && namespace.history_ttl_ms == 0 {
-        mistakes.push(options.history_ttl.fault("is needed when history_size is set"));
+        mistakes.push(options.history_ttl.fault("is required when history_size is set"));
     }
     if namespace.history_ttl_ms > 0 && namespace.history_size == 0 {
-        mistakes.push(options.history_size.fault("is needed when history_ttl is set"));
+        mistakes.push(options.history_size.fault("is required when history_ttl is set"));
     }
     if namespace.history_meta_ttl_ms < namespace.history_ttl_ms {
         mistakes.push(options.history_meta_ttl.fault("must not be less than history_ttl"));

@@ -24,7 +24,7 @@ pub(super) fn resolve_jetstream(
     for name in [&section.stream_name, &section.durable_consumer_name] {
         // They are parts of subjects.
         if name.is_empty() {
-            mistakes.push(name.fault("is needed"));
+            mistakes.push(name.fault("is required"));
         } else if name.contains(|c: char| c.is_whitespace() || ".*>/\\".contains(c)) {
             mistakes.push(name.fault("must not contain spaces, \".\", \"*\", \">\" or slashes"));
         }
@@ -107,7 +107,7 @@ fn form(section: &JetStreamConsumerSection, mistakes: &mut KeyedMistakes) -> Rec
         return RecordForm::Command { method_header: section.method_header.clone() };
     }
     if channels_header.is_empty() {
-        mistakes.push(channels_header.fault("is needed: messages name their channels in it"));
+        mistakes.push(channels_header.fault("is required: messages name their channels in it"));
     }
     RecordForm::PublicationData(PublicationHeaders {
         channels: channels_header.to_string(),

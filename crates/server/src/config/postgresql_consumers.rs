@@ -65,10 +65,10 @@ pub(super) fn resolve_capture(
     }
     if section.publication_name.is_empty() || section.publication_name.contains('\0') {
         mistakes
-            .push(section.publication_name.fault("is needed: the publication names the tables"));
+            .push(section.publication_name.fault("is required: the publication names the tables"));
     }
     if section.channels.is_empty() {
-        mistakes.push(section.channels.fault("is needed, such as [\"db:{schema}.{table}\"]"));
+        mistakes.push(section.channels.fault("is required, such as [\"db:{schema}.{table}\"]"));
     }
     let mut tables = Vec::new();
     for table in section.tables.iter() {

@@ -363,7 +363,7 @@ impl Resolver<'_> {
         let StatusTransformSection { status_code, to_error, to_disconnect } = section;
         let status = u16::try_from(status_code.number()).ok().filter(|status| *status >= 100);
         let Some(status) = status else {
-            self.mistakes.push(status_code.fault("is needed: a status of 100 to 599"));
+            self.mistakes.push(status_code.fault("is required: a status of 100 to 599"));
             return None;
         };
         for text in [&to_error.message, &to_disconnect.reason] {
@@ -374,7 +374,7 @@ impl Resolver<'_> {
         }
         let target = match (*to_error.code, *to_disconnect.code) {
             (0, 0) => {
-                let text = "to_error.code or to_disconnect.code is needed";
+                let text = "to_error.code or to_disconnect.code is required";
                 self.mistakes.push(to_error.code.fault(text));
                 return None;
             }

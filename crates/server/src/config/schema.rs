@@ -223,7 +223,7 @@ pub(crate) const fn name_of(field: &'static str) -> &'static str {
     }
 }
 
-/// Declares a section; see the module.
+/// Declares a section of options, as described above.
 macro_rules! section {
     (
         $(#[$meta:meta])*

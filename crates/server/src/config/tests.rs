@@ -124,7 +124,7 @@ fn every_mistake_is_reported_at_once_with_its_key() {
           client.token.hmac_secret_key (line 10): expected a text; write words such as yes or true in quotes
           http_server.port (line 4): expected a whole number from 0 to 65535, not 70000
           channel.namespaces[0].subscription_type (line 21): a subscription type other than stream is not supported yet; switch it off (use a channel with history)
-          channel.without_namespace.history_ttl: is needed when history_size is set
+          channel.without_namespace.history_ttl: is required when history_size is set
           channel.namespaces[0].channel_regex (line 22): is not a regular expression: unclosed group
           channel.namespaces[1].name (line 24): expected at least two letters, digits, '-', '_' or '.', not "x"
           channel.namespaces[2].name (line 26): "chat" is used twice: rename one of the namespaces
@@ -242,8 +242,8 @@ fn details_of_an_unsupported_feature_have_no_effect_while_it_is_off() {
           admin.enabled (line 5): the admin page is not supported yet; switch it off (use the server API and the metrics)
           proxies[0].endpoint (line 9): must be grpc://host:port
           client.proxy.connect.endpoint (line 4): must be grpc://host:port
-          channel.proxy.subscribe.endpoint: is needed, such as "http://localhost:3000/connect" or "grpc://localhost:3000"
-          rpc.proxy.endpoint: is needed, such as "http://localhost:3000/connect" or "grpc://localhost:3000"
+          channel.proxy.subscribe.endpoint: is required, such as "http://localhost:3000/connect" or "grpc://localhost:3000"
+          rpc.proxy.endpoint: is required, such as "http://localhost:3000/connect" or "grpc://localhost:3000"
           broker.type (line 6): postgres: a broker of this type beside the engine is not supported yet; switch it off (engine.type = "redis" carries publications and presence)
           consumers[0].type (line 7): aws_sqs: consumers of this type are not supported yet; switch it off (publish through the server API)"#]].assert_eq(&mistakes.to_string());
 }

@@ -44,7 +44,7 @@ pub(super) async fn admit(
     }
     request.extensions_mut().insert(key);
     let Ok(_place) = adapter.places.acquire().await else {
-        return Status::unavailable("the server stops").into_http();
+        return Status::unavailable("the server is shutting down").into_http();
     };
     next.run(with_deadline(request).await).await
 }

@@ -92,7 +92,7 @@ impl GrpcAdapter {
     }
 }
 
-/// A command with another method beside is refused, and runs neither.
+/// A command that names two methods is refused before this counts.
 fn is_publish(command: &pb::Command) -> bool {
     command.publish.is_some()
 }

@@ -14,7 +14,7 @@ use super::errors::answer;
 use crate::service::error::ApiError;
 use crate::service::method::Method;
 
-/// See the module.
+/// The gRPC service that is compatible with Centrifugo.
 pub(super) struct CompatibleService(pub(super) Arc<GrpcAdapter>);
 
 /// Implements the service: each method is that of the adapter, in a response with error or result.

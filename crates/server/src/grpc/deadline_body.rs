@@ -15,7 +15,7 @@ use tonic::Status;
 
 use crate::limits::BODY_TIMEOUT;
 
-/// See the module.
+/// A request body with a deadline.
 struct DeadlineBody {
     body: Body,
     limit: Duration,

@@ -1,4 +1,4 @@
-//! Errors of the service in gRPC: in the response, or as a status (protocol §3.1, §3.2).
+//! Errors of the service in gRPC: in the response, or as a status.
 //!
 //! Invariant: each code of the API has one status, in one table.
 

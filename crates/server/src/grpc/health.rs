@@ -42,11 +42,12 @@ pub(super) fn routes(node: &Arc<Node>) -> Router {
         .layer(map_response(endless))
 }
 
-/// Marks a response as one that goes on until its peer has enough.
+/// Marks a response as long-lived: its peer ends it.
 pub(super) async fn endless(mut response: Response) -> Response {
     let mut trailers = HeaderMap::new();
-    // Fails only for metadata that are no headers.
-    let _always = Status::new(Code::Unavailable, "the server stops").add_header(&mut trailers);
+    // Cannot fail: the status has no metadata.
+    let _always =
+        Status::new(Code::Unavailable, "the server is shutting down").add_header(&mut trailers);
     response.extensions_mut().insert(Endless(trailers));
     response
 }

@@ -1,4 +1,4 @@
-//! The methods of the server API over gRPC (protocol §3.3): read the request, call the service,
+//! The methods of the server API over gRPC: read the request, call the service,
 //! write the result.
 
 use bytes::Bytes;
@@ -55,7 +55,7 @@ impl GrpcAdapter {
             version: request.version,
             version_epoch: request.version_epoch,
         };
-        // What has run is answered: the room for the answer is taken before.
+        // Space for the results is reserved first: results of executed publications are not dropped.
         let reserved = request.channels.len().min(API_ITEMS_MAX) * API_PUBLISHED_MAX;
         call.take_room(reserved, 0)?;
         let publications = &self.service.publications;
@@ -112,7 +112,7 @@ impl GrpcAdapter {
         request: pb::DisconnectRequest,
     ) -> Result<pb::DisconnectResult, ApiError> {
         let advice = request.disconnect.map(|pb::Disconnect { code, reason }| {
-            // A number that is no code stays one that is none.
+            // A number beyond u16 becomes an invalid code, which `disconnect_advice` refuses.
             disconnect_advice(u16::try_from(code).unwrap_or(u16::MAX), reason)
         });
         let filter = SessionFilter {

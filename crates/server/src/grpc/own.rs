@@ -20,7 +20,7 @@ use crate::service::method::Method;
 use crate::service::revocations::SubjectQuery;
 use crate::service::subscribers::SubscriberPlace;
 
-/// See the module.
+/// The gRPC service with the methods that only Tidings has.
 pub(super) struct OwnService(pub(super) Arc<GrpcAdapter>);
 
 /// Implements the service: each method is that of the adapter, in a response with error or result.

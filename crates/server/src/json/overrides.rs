@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Object;
 
-/// See the module.
+/// Overrides of channel options, as JSON.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(crate) struct OverridesJson {
     presence: Option<Object<Switch>>,

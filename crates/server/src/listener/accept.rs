@@ -60,7 +60,7 @@ impl Listener {
                 }
                 Err(error) => error.to_string(),
             };
-            error!(%address, reason, ?delay, "connections are not accepted; the address will be listened on again");
+            error!(%address, reason, ?delay, "accepting connections failed; rebinding the address");
             faults.set(name.clone(), format!("nothing is accepted at {address}: {reason}"));
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(TASK_RESTART_DELAY_MAX);
@@ -99,7 +99,9 @@ impl Listener {
             };
             match accepted {
                 Ok((tcp, peer)) => self.admit(tcp, peer, alive, inside),
-                Err(error) if is_of_connection(&error) => debug!(%error, "a peer left at once"),
+                Err(error) if is_of_connection(&error) => {
+                    debug!(%error, "connection aborted before accept");
+                }
                 Err(error) if is_shortage(&error) => {
                     if warned_at.is_none_or(|at| at.elapsed() > WARN_EVERY) {
                         warned_at = Some(Instant::now());

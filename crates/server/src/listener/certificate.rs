@@ -64,7 +64,8 @@ impl CertificateKeys {
 
 /// Checks that the configured certificates and keys can be used.
 ///
-/// # Errors [`CertificateError`] names the setting that cannot be used.
+/// # Errors
+/// [`CertificateError`] names the setting that cannot be used.
 pub fn check_certificates(config: &Config) -> Result<(), CertificateError> {
     let grpc = config.grpc_api.as_ref().and_then(|grpc| grpc.tls.as_ref());
     let used = [(&config.http.tls, CertificateKeys::HTTP), (&grpc.cloned(), CertificateKeys::GRPC)];

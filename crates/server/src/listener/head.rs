@@ -20,12 +20,10 @@ pub(super) enum HeadRefusal {
     #[error("the head of a request may have {HEAD_SIZE_MAX} bytes at most")]
     TooLarge,
     /// Missing, duplicate or invalid Host header (RFC 9112, section 3.2).
-    #[error(
-        "a request needs one Host header with the host, and the port where it is not the usual one"
-    )]
+    #[error("exactly one valid Host header is required")]
     Host,
     /// Unsupported transfer coding (RFC 9112, section 6.1).
-    #[error("the only Transfer-Encoding that is read here is chunked")]
+    #[error("unsupported Transfer-Encoding (only chunked is supported)")]
     TransferEncoding,
 }
 

@@ -32,8 +32,8 @@ use crate::limits::{
 };
 use crate::supervision::catch_panic::catch_panic;
 
-/// Extension of a response that goes on until its peer has enough, such as a watch. It ends with
-/// these trailers when the server stops, and its connection may be evicted.
+/// Extension of a long-lived response, such as a watch, which its peer ends. It ends with these
+/// trailers when the server stops, and its connection may be evicted.
 #[derive(Clone)]
 pub(crate) struct Endless(pub(crate) HeaderMap);
 

@@ -203,7 +203,7 @@ impl<S> HttpStream<S> {
             self.peer.note_pending_write();
             if self.timed_phase == IDLE {
                 // The time to wait for the next request begins when the response is written. Waking
-                // makes the connection read again, which arms the timer.
+                // makes hyper call `poll_read` again, which starts the timer.
                 self.read_end.clear();
                 context.waker().wake_by_ref();
             }

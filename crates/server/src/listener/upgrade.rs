@@ -106,7 +106,7 @@ impl Sockets {
     /// why its WebSocket is refused.
     fn admit(&self, request: &Request, address: ClientAddress) -> Result<Admitted, Reason> {
         if !self.node.is_ready() {
-            let text = "this server is stopping; another one, or this one later, will serve";
+            let text = "the server is shutting down; reconnect";
             return Err((StatusCode::SERVICE_UNAVAILABLE, text.to_owned()));
         }
         self.check_origin(request)?;
@@ -190,7 +190,7 @@ impl Sockets {
     }
 }
 
-/// Codec and ping style (§1.6). A Protobuf subprotocol or query parameter selects Protobuf.
+/// Codec and ping style. A Protobuf subprotocol or query parameter selects Protobuf.
 fn choose(request: &Request, accepted: &Accepted) -> Choice {
     let query = request.uri().query().unwrap_or_default();
     let has = |pair: &str| query.split('&').any(|one| one == pair);
@@ -261,11 +261,11 @@ async fn move_to_worker(
 ) {
     let taken = match upgrade.await {
         Ok(upgraded) => take_socket(upgraded),
-        Err(error) => return debug!(%error, "a peer left during its handshake"),
+        Err(error) => return debug!(%error, "connection lost during the handshake"),
     };
     let (stream, early) = match taken {
         Ok(taken) => taken,
-        Err(error) => return warn!(%error, "a socket cannot be taken over"),
+        Err(error) => return warn!(%error, "socket could not be detached from hyper"),
     };
     let arrival = Arrival {
         stream,

@@ -18,7 +18,7 @@ pub enum StartError {
     Listen {
         /// Host and port, or the file of a Unix socket.
         address: String,
-        /// What is wrong, and the remedy.
+        /// What is wrong, and how to fix it.
         fault: String,
     },
     /// The TLS certificate or its key cannot be used.

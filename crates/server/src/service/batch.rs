@@ -1,4 +1,4 @@
-//! Several commands in one request (protocol §3.3), in order, or concurrently. Consecutive
+//! Several commands in one request, in order, or concurrently. Consecutive
 //! publications in order do not wait for each other's replies.
 //!
 //! Invariant: the replies are in the order of the commands, and a command that names two methods
@@ -111,7 +111,7 @@ pub(crate) fn one_method(named: &[Method]) -> Result<Method, ApiError> {
             "a command names no method: it is an object such as {\"publish\": {…}}",
         )),
         // Nesting would be unbounded.
-        [Method::Batch] => Err(ApiError::not_found("a batch has no place in a batch")),
+        [Method::Batch] => Err(ApiError::not_found("batch cannot be nested")),
         [method] => Ok(*method),
         [one, other, ..] => {
             let (one, other) = (one.name(), other.name());

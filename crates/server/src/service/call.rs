@@ -37,12 +37,12 @@ impl ApiCall {
         }
     }
 
-    /// Returns whether a token is taken for the next command, and uses it up.
+    /// Returns whether a rate-limit token is reserved for the next command, and uses it up.
     pub(super) fn take_paid(&self) -> bool {
         self.is_paid.swap(false, Ordering::Relaxed)
     }
 
-    /// The token of a batch is that of its first command.
+    /// Reserves the token: that of a batch is used by its first command.
     pub(super) fn set_paid(&self) {
         self.is_paid.store(true, Ordering::Relaxed);
     }

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use crate::config::ApiKey;
 use crate::telemetry::shown;
 
-/// See the module.
+/// The caller of the server API, identified by its key.
 pub(crate) struct ApiCaller {
     pub(crate) key: Arc<ApiKey>,
 }

@@ -20,7 +20,7 @@ use crate::cluster::questions::{ActiveChannels, Question};
 use crate::limits::{API_ANSWER_MAX, API_READS_MAX};
 use crate::pattern::ChannelPattern;
 
-/// See the module.
+/// Methods that read about channels or remove a history.
 pub(crate) struct ChannelService {
     context: ServiceContext,
     reads: Semaphore,
@@ -68,8 +68,8 @@ pub(crate) fn history_query(
         limit: u64::try_from(limit).ok().map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
         since,
         reverse: order == HistoryOrder::NewestFirst,
-        // More than a response may hold: the check of its room then refuses a history that the
-        // broker has cut, and no incomplete history is returned.
+        // Twice the limit of a response: a history that the broker truncated is then larger than
+        // the limit and refused, so that no incomplete history is returned.
         bytes_max: Some(2 * API_ANSWER_MAX),
     }
 }

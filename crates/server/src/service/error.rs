@@ -1,4 +1,4 @@
-//! Errors of the server API (§3.1).
+//! Errors of the server API.
 
 use std::borrow::Cow;
 

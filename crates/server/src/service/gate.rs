@@ -19,7 +19,7 @@ use crate::cluster::node::Node;
 use crate::config::ApiKey;
 use crate::telemetry::{RefusalSubject, shown};
 
-/// See the module.
+/// Authenticates and rate-limits calls of the server API, and counts them.
 pub(crate) struct ApiGate {
     node: Arc<Node>,
     check: KeyCheck,
@@ -92,8 +92,8 @@ impl ApiGate {
         self.node.throttle.take(Bucket::ApiKeyRequests, key.name.as_bytes())
     }
 
-    /// Takes the token of a command; that of the request's first one was taken when the request was
-    /// admitted.
+    /// Takes the rate-limit token of a command; that of the request's first command was taken when
+    /// the request was admitted.
     pub(crate) async fn pay(&self, call: &ApiCall) -> Result<(), ApiError> {
         // Many commands of one request would otherwise run without a pause: a broker in this
         // process answers at once, and other requests share the thread.

@@ -1,4 +1,4 @@
-//! Methods of the server API by name (protocol §3.3).
+//! Methods of the server API by name.
 //!
 //! Invariant: every method has exactly one name, which is used in paths, batches, scopes of keys
 //! and metrics.

@@ -8,7 +8,7 @@ use super::error::ApiError;
 use crate::cluster::members::Answers;
 use crate::cluster::questions::{ClientList, ClientPlace, NodeInfo, Question};
 
-/// See the module.
+/// Methods that read about nodes and their clients.
 pub(crate) struct NodeService {
     context: ServiceContext,
 }
@@ -41,7 +41,7 @@ impl NodeService {
         client: Option<String>,
     ) -> Result<ConnectedClients, ApiError> {
         if user.is_none() && client.is_none() {
-            return Err(ApiError::bad("user or client is needed"));
+            return Err(ApiError::bad("user or client is required"));
         }
         let question = Question::Clients { user, client };
         let Answers { answers, missing } =

@@ -14,7 +14,7 @@ pub(crate) fn payload(plain: Bytes, base64: &str) -> Result<Bytes, ApiError> {
         plain
     } else {
         let bytes = BASE64.decode(base64);
-        bytes.map_err(|_| ApiError::bad("a b64 field is not base64"))?.into()
+        bytes.map_err(|_| ApiError::bad("b64data is not valid base64"))?.into()
     };
     if is_nested_too_deep(&payload) {
         return Err(ApiError::bad("a payload is nested more than 128 levels deep; flatten it"));

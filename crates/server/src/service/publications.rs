@@ -16,7 +16,7 @@ use super::caller::ApiCaller;
 use super::error::ApiError;
 use crate::limits::{API_CONCURRENCY, API_ITEMS_MAX};
 
-/// See the module.
+/// The methods publish and broadcast.
 pub(crate) struct PublicationService {
     context: ServiceContext,
 }
@@ -114,13 +114,11 @@ impl PublicationService {
         options: &PublicationOptions,
     ) -> Result<(), ApiError> {
         if channel != CONFIG {
-            return Err(ApiError::bad(
-                "only sys:config of the server's own channels takes publications",
-            ));
+            return Err(ApiError::bad("cannot publish to sys:* channels except sys:config"));
         }
         if options.skip_history {
             return Err(ApiError::bad(
-                "nodes that start later must know what was changed: no skip_history",
+                "skip_history is not allowed in sys:config: nodes that start later read its history",
             ));
         }
         self.context.members.dynamic_config.check(data).map_err(ApiError::bad)
@@ -131,9 +129,7 @@ impl PublicationService {
 fn unfit(format: DataFormat, data: &[u8]) -> &'static str {
     match format {
         _ if data.is_empty() => "data is missing: give data, or b64data for bytes",
-        DataFormat::JsonObject => {
-            "data is no JSON object, and the channel takes nothing else (publication_data_format)"
-        }
-        _ => "data is not JSON, and the channel takes nothing else (publication_data_format)",
+        DataFormat::JsonObject => "data must be a JSON object (publication_data_format)",
+        _ => "data must be JSON (publication_data_format)",
     }
 }

@@ -20,7 +20,7 @@ use crate::limits::{
     REVOCATIONS_PER_PAGE_MAX,
 };
 
-/// See the module.
+/// Methods that revoke users and tokens.
 pub(crate) struct RevocationService {
     context: ServiceContext,
     /// Serializes changes.
@@ -156,7 +156,7 @@ impl RevocationService {
     }
 
     /// Returns a page of revocations in a fixed order. A limit of 0 stands for the default, an
-    /// empty cursor for the begin.
+    /// empty cursor for the beginning.
     pub(crate) fn page(&self, limit: i64, cursor: &str) -> Result<RevocationPage, ApiError> {
         let limit = match usize::try_from(limit) {
             Ok(0) => REVOCATIONS_PER_PAGE,

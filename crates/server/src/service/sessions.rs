@@ -14,7 +14,7 @@ use super::ServiceContext;
 use super::caller::ApiCaller;
 use super::error::ApiError;
 
-/// See the module.
+/// Methods that change sessions: subscribe, unsubscribe, disconnect, refresh.
 pub(crate) struct SessionService {
     context: ServiceContext,
 }

@@ -11,7 +11,7 @@ use crate::cluster::members::Answers;
 use crate::cluster::questions::{Question, SubscriberList};
 use crate::limits::{SUBSCRIBERS_PER_PAGE, SUBSCRIBERS_PER_PAGE_MAX};
 
-/// See the module.
+/// The method that lists subscribers of a channel.
 pub(crate) struct SubscriberService {
     context: ServiceContext,
 }
@@ -40,7 +40,7 @@ impl SubscriberService {
         SubscriberService { context }
     }
 
-    /// Reads a page. A limit of 0 stands for the default, an empty cursor for the begin.
+    /// Reads a page. A limit of 0 stands for the default, an empty cursor for the beginning.
     pub(crate) async fn page(
         &self,
         caller: &ApiCaller,
@@ -68,7 +68,8 @@ impl SubscriberService {
 
 /// The first subscribers of all nodes.
 fn merged(lists: Vec<SubscriberList>, limit: usize) -> SubscriberPage {
-    // Behind the last subscriber of a node that has more, others of that node may come first.
+    // After the last id that a node with more subscribers returned, entries of that node are
+    // missing. The page ends there.
     let ends = lists.iter().filter(|list| list.has_more);
     let end = ends.filter_map(|list| list.subscribers.last()).map(|(client, _)| client).min();
     let end = end.cloned();

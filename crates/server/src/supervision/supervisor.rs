@@ -96,7 +96,7 @@ impl TaskFaults {
         let name = name.into();
         let mut reasons = lock(&self.reasons);
         if reasons.remove(&name).is_some() {
-            info!(task = &*name, "the task runs again");
+            info!(task = &*name, "task recovered");
         }
         self.first.send_replace(reasons.values().next().cloned());
     }
@@ -113,7 +113,7 @@ pub(crate) fn spawn_thread(name: String, work: impl Fn() + Send + 'static) -> io
             let reason = panic_text(&*panic);
             error!(
                 thread = name,
-                reason, "a thread has panicked and goes on; this is a bug, please report it"
+                reason, "thread panicked and is restarted; this is a bug, please report it"
             );
             // Limits log lines if every call panics.
             std::thread::sleep(TASK_RESTART_DELAY);

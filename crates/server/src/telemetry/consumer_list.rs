@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use consumers::{ConsumerCounters, ConsumerSnapshot};
 
-/// See the module.
+/// Names and counters of the consumers, in the order of the configuration.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ConsumerList(Vec<(Arc<str>, Arc<ConsumerCounters>)>);
 

@@ -67,6 +67,9 @@ pub enum Cause {
     /// The queue of tokens to verify is full.
     #[error("too many tokens wait for verification")]
     Overloaded,
+    /// The verification panicked, which is a bug.
+    #[error("internal error")]
+    Panicked,
 }
 
 impl Cause {
@@ -92,6 +95,7 @@ impl Cause {
             Self::NotYetValid => "not_yet_valid",
             Self::KeysUnavailable => "keys_unavailable",
             Self::Overloaded => "overloaded",
+            Self::Panicked => "panicked",
         }
     }
 
@@ -99,7 +103,7 @@ impl Cause {
     pub(crate) fn refusal(self) -> TokenRefusal {
         match self {
             Self::Expired | Self::NotYetValid => TokenRefusal::Expired,
-            Self::KeysUnavailable | Self::Overloaded => TokenRefusal::Unavailable,
+            Self::KeysUnavailable | Self::Overloaded | Self::Panicked => TokenRefusal::Unavailable,
             Self::TooLong
             | Self::Malformed
             | Self::Header

@@ -46,7 +46,7 @@ pub enum ArrivedStream {
     Tls(std::net::TcpStream, Box<ServerConnection>),
 }
 
-/// See the module.
+/// Socket, decoder and closing state of one connection.
 pub(super) struct Connection {
     pub(super) key: SessionKey,
     pub(super) socket: Socket,

@@ -236,7 +236,7 @@ impl Driver {
         }
         self.connections[slot] = Some(Box::new(connection));
         if let Err(failure) = registered {
-            warn!(%failure, "a socket cannot be watched");
+            warn!(%failure, "socket cannot be registered with the poller");
             return self.remove(key, DisconnectCode::WriteError.number());
         }
         if self.drain.is_some() {
@@ -406,7 +406,7 @@ impl Driver {
                 });
                 if was_open {
                     let (user, client) = self.identity_of(key);
-                    debug!(code, user, client, "the client closed");
+                    debug!(code, user, client, "client closed the connection");
                     self.closes.count(DisconnectCode::ConnectionClosed.number());
                     self.send_close_frame(key, encoder::close_answer(close.as_ref()));
                 }

@@ -1,5 +1,5 @@
-//! The closed tables of codes that a peer can see: errors, disconnects, unsubscribes (§1.17 –
-//! 1.19).
+//! The closed tables of codes that a peer can see: errors, disconnects, unsubscribes
+//! (<https://centrifugal.dev/docs/server/codes>, and docs/api.md).
 //!
 //! Invariant: each reason exists once, here, with its number, its text and its reconnect advice.
 //! Logs, metrics and the wire use this table.
@@ -33,7 +33,7 @@ macro_rules! code_table {
 }
 
 code_table! {
-    /// Why a command failed (§1.17).
+    /// Why a command failed.
     ErrorCode: u32, message {
         /// The server or its broker failed; a retry may succeed.
         Internal = 100, "internal server error";
@@ -78,7 +78,7 @@ impl ErrorCode {
 }
 
 code_table! {
-    /// Why the server closes a connection (§1.18).
+    /// Why the server closes a connection.
     DisconnectCode: u16, reason {
         /// The peer closed the connection. Never sent, only logged and counted.
         ConnectionClosed = 3000, "connection closed";
@@ -128,7 +128,7 @@ code_table! {
 }
 
 code_table! {
-    /// Why the server ends a subscription (§1.19).
+    /// Why the server ends a subscription.
     UnsubscribeCode: u32, reason {
         /// The server API or a hook ended the subscription; final.
         Server = 2000, "server unsubscribe";
@@ -179,14 +179,14 @@ impl Disconnect {
 }
 
 /// Returns whether a client reconnects by itself after a connection was closed with this code: for
-/// all codes except 3500–3999 and 4500–4999 (§1.18).
+/// all codes except 3500–3999 and 4500–4999.
 #[must_use]
 pub fn is_reconnect(code: u32) -> bool {
     !matches!(code, 3500..=3999 | 4500..=4999)
 }
 
 /// Returns whether a client subscribes again by itself after the server ended a subscription with
-/// this code: from 2500 (§1.19).
+/// this code: from 2500.
 #[must_use]
 pub fn is_resubscribe(code: u32) -> bool {
     code >= UnsubscribeCode::InsufficientState.number()

@@ -1,4 +1,4 @@
-//! The JSON codec (§1.4): objects separated by newlines, payloads embedded unchanged.
+//! The JSON codec: objects separated by newlines, payloads embedded unchanged.
 //!
 //! Invariant: an encoded message contains no newline, so that a newline always separates two
 //! messages.
@@ -49,7 +49,7 @@ fn decode_lines<T>(
     message: &[u8],
     decode: fn(&[u8], &ItemBudget) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {
-    // One newline at the end is tolerated (§1.5).
+    // One newline at the end is tolerated.
     let message = message.strip_suffix(b"\n").unwrap_or(message);
     if message.is_empty() {
         return Err(DecodeError::Empty);

@@ -1,4 +1,4 @@
-//! The messages of the client protocol as plain values (§1.1 – 1.3), the same for both codecs.
+//! The messages of the client protocol as plain values, the same for both codecs.
 //!
 //! An absent field has its zero value, as in proto3; `Option` is used only where presence has a
 //! meaning. Payloads ([`Bytes`]) belong to the application: raw JSON text in the JSON codec, opaque
@@ -19,12 +19,13 @@ pub struct Command {
     pub request: Request,
 }
 
-/// The request of a [`Command`]. If a peer sets several, the first in the order of §1.1 counts.
+/// The request of a [`Command`]. If a peer sets several, the first in the order of precedence
+/// counts, which [`super::protobuf`] lists by field number.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// Authenticate and open the session.
     Connect(Box<ConnectRequest>),
-    /// A ping by the client, which is answered with an error (§1.3).
+    /// A ping by the client, which is answered with an error.
     Ping,
     /// Subscribe to a channel.
     Subscribe(Box<SubscribeRequest>),
@@ -86,7 +87,7 @@ impl Request {
     }
 }
 
-/// Request to open a session (§1.9).
+/// Request to open a session.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectRequest {
     /// Connection token (JWT); empty for none.
@@ -106,7 +107,7 @@ pub struct ConnectRequest {
     pub flag: i64,
 }
 
-/// Request to subscribe to a channel (§1.10).
+/// Request to subscribe to a channel.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubscribeRequest {
     /// Channel to subscribe to.
@@ -182,7 +183,7 @@ pub struct StreamPosition {
     pub epoch: String,
 }
 
-/// A reply or a push: a message of the server (§1.1).
+/// A reply or a push: a message of the server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     /// Id of the command; zero for pushes and pings.
@@ -194,7 +195,7 @@ pub struct Reply {
 /// The content of a [`Reply`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReplyBody {
-    /// A ping of the server: the empty reply (§1.7).
+    /// A ping of the server: the empty reply.
     Ping,
     /// The command failed.
     Error(ErrorReply),
@@ -233,7 +234,7 @@ pub enum ReplyBody {
 /// Why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorReply {
-    /// Number of the error on the wire (§1.17).
+    /// Number of the error on the wire.
     pub code: u32,
     /// Error in words.
     pub message: String,
@@ -251,7 +252,7 @@ impl From<ErrorCode> for ErrorReply {
     }
 }
 
-/// The result of a connect command (§1.9).
+/// The result of a connect command.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectResult {
     /// Client id (UUID v4).
@@ -278,7 +279,7 @@ pub struct ConnectResult {
     pub time: i64,
 }
 
-/// The result of a subscribe command (§1.10).
+/// The result of a subscribe command.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubscribeResult {
     /// Whether the subscription expires.
@@ -408,7 +409,7 @@ pub enum PushEvent {
     Leave(Arc<ClientInfo>),
     /// The server ended a subscription.
     Unsubscribe {
-        /// Number of the unsubscribe code (§1.19).
+        /// Number of the unsubscribe code.
         code: u32,
         /// Reason in words.
         reason: String,
@@ -431,7 +432,7 @@ pub enum PushEvent {
     },
     /// The connection closes, on transports without a close frame.
     Disconnect {
-        /// Number of the disconnect code (§1.18).
+        /// Number of the disconnect code.
         code: u32,
         /// Reason in words.
         reason: String,

@@ -1,5 +1,4 @@
-//! The Protobuf codec (§1.1 – 1.3): messages preceded by their length, fields by number, unknown
-//! fields skipped.
+//! The Protobuf codec: messages preceded by their length, fields by number, unknown fields skipped.
 //!
 //! Invariant: decoding never reads beyond the bytes of the message, whatever lengths it contains.
 

@@ -14,7 +14,7 @@ use wire::websocket::handshake::{RequestHead, accept};
 
 use crate::session::{Action, ClientSession, Event, SessionOptions, TokenRequestId, TokenSubject};
 
-/// See the module.
+/// A session and a scripted server, with invented time.
 pub(super) struct Script {
     pub(super) session: ClientSession,
     pub(super) now: Instant,

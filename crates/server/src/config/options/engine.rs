@@ -39,7 +39,7 @@ section! {
         connect_timeout: Duration = "1s", "Timeout for connecting to Redis.";
         io_timeout: Duration = "3s", "Timeout for a reply of Redis. After it the request has failed.";
         presence_ttl: Duration = "60s", "Time after which presence entries of a failed node expire if no other node has removed them.";
-        lease: Duration = "12s", "Time without a sign of life after which a node counts as failed. Another node then removes its clients from presence and reports them as offline.";
+        lease: Duration = "12s", "Time without a renewal of its lease after which a node counts as failed. Another node then removes its clients from presence and reports them as offline.";
         wait_at_start: bool = true, "If Redis cannot be reached at start, wait until it can. If false, exit with an error. Wrong settings always end the start.";
         tls: RedisTlsSection;
     }

@@ -57,8 +57,8 @@ fn mistakes_of_consumers_name_their_keys() {
           consumers[5].type (line 10): expected one of "", "kafka", "postgresql", "postgresql_cdc", "nats_jetstream", "redis_stream", "google_pub_sub", "aws_sqs", "azure_service_bus", not "rabbitmq"
           consumers[0].name (line 2): expected at least two letters, digits or underscores, not "a"
           consumers[2].name (line 3): "same" is used twice: rename one of the consumers
-          consumers[2].type (line 3): is needed, such as "kafka"
-          consumers[3].kafka.consumer_group (line 4): is needed: nodes of one group share the topics
+          consumers[2].type (line 3): is required, such as "kafka"
+          consumers[3].kafka.consumer_group (line 4): is required: nodes of one group share the topics
           consumers[3].kafka.dead_letter_topic (line 5): is one of the topics: dead letters would be consumed again
           consumers[3].kafka.sasl_mechanism (line 6): aws-msk-iam is not supported yet: use scram-sha-512, which MSK has too
           consumers[3].kafka.tls.key_pem (line 4): cert_pem and key_pem belong together: set both, or none
@@ -115,7 +115,7 @@ fn mistakes_of_databases_and_streams_name_their_keys() {
           consumers[1].postgresql_cdc.channels (line 7): "{id}:x" takes its namespace from the column "id"; only schema, table, database and operation may stand before the first ":"
           consumers[2].nats_jetstream.url (line 9): expected host:port, nats://host:port or tls://host:port; several are separated by commas
           consumers[2].nats_jetstream.stream_name (line 9): must not contain spaces, ".", "*", ">" or slashes
-          consumers[2].nats_jetstream.durable_consumer_name (line 8): is needed
+          consumers[2].nats_jetstream.durable_consumer_name (line 8): is required
           consumers[2].nats_jetstream.dead_letter_subject (line 10): is one of the subjects: dead letters would be consumed again
           consumers[2].nats_jetstream.token (line 9): excludes username: NATS takes one of them"#]].assert_eq(&mistakes.to_string());
 }

@@ -123,7 +123,7 @@ fn a_mistake_names_where_it_was_written() {
           --http_server.port: expected a whole number from 0 to 65535, not "x"
           log.level (TIDINGS_LOG_LEVEL): expected one of "none", "trace", "debug", "info", "warn", "error", "fatal", not "loud"
           --admin.enabled: the admin page is not supported yet; switch it off (use the server API and the metrics)
-          channel.namespaces[0].history_ttl (line 4): is needed when history_size is set
+          channel.namespaces[0].history_ttl (line 4): is required when history_size is set
           shutdown.drain_window (TIDINGS_SHUTDOWN_DRAIN_WINDOW): must be less than shutdown.timeout"#]].assert_eq(&refused.to_string());
 }
 

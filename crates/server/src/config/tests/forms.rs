@@ -35,7 +35,7 @@ fn an_invalid_value_is_one_mistake_without_warnings_about_its_default() {
 fn mistakes_quote_the_value_and_the_expected_form() {
     for (text, wanted) in [
         (r#"{"channel": {"namespaces": [{"name": "a b"}]}}"#, "not \"a b\""),
-        (r#"{"channel": {"namespaces": [{"presence": true}]}}"#, "is needed"),
+        (r#"{"channel": {"namespaces": [{"presence": true}]}}"#, "is required"),
         (r#"{"engine": {"type": "nats"}}"#, "broker.type = \"nats\""),
         (r#"{"client": {"stale_close_delay": -1}}"#, "not -1"),
         (r#"{"client": {"stale_close_delay": 10}}"#, "write \"10s\""),

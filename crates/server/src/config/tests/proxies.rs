@@ -89,14 +89,14 @@ fn mistakes_name_the_key() {
         proxies[4].http_headers: "a b" is not the name of a header that can be forwarded
         proxies[4].http.tls.server_ca_pem: cannot be read from /nowhere.pem: No such file or directory (os error 2)
         proxies[4].http.tls.cert_pem: cannot be read from x: No such file or directory (os error 2)
-        proxies[4].http.tls.cert_pem: cert_pem and key_pem are needed together
+        proxies[4].http.tls.cert_pem: cert_pem and key_pem are required together
         proxies[4].http.static_headers: "X" is not a header that can be sent
-        proxies[4].http.status_to_code_transforms[0].status_code: is needed: a status of 100 to 599
-        proxies[4].http.status_to_code_transforms[1].to_error.code: to_error.code or to_disconnect.code is needed
+        proxies[4].http.status_to_code_transforms[0].status_code: is required: a status of 100 to 599
+        proxies[4].http.status_to_code_transforms[1].to_error.code: to_error.code or to_disconnect.code is required
         client.proxy.connect.share_answers: "channel" is for subscribe questions: all clients would be one user
         client.proxy.refresh.endpoint: must begin with http://, https:// or grpc://
         channel.namespaces[0].publish_proxy_name: there is no proxy "nope" in proxies; the names are "default", "orders", "tls", "x"
-        channel.proxy.subscribe.endpoint: is needed, such as "http://localhost:3000/connect" or "grpc://localhost:3000"
+        channel.proxy.subscribe.endpoint: is required, such as "http://localhost:3000/connect" or "grpc://localhost:3000"
         rpc.without_namespace.proxy_name: there is no proxy "order" in proxies; the names are "default", "orders", "tls", "x"
         rpc.namespaces[0].name: expected at least two letters, digits, '-', '_' or '.', not "x"
         rpc.namespaces[2].name: "yy" is used twice: rename one of the namespaces

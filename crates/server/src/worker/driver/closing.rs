@@ -30,12 +30,11 @@ impl Driver {
         if connection.state != CloseState::Open {
             return;
         }
-        // Official clients take 3000 for a lost transport, which no close frame announces (protocol
-        // §1.18).
+        // Official clients take 3000 for a lost transport, which no close frame announces.
         let is_silent = disconnect.number() == DisconnectCode::ConnectionClosed.number();
         connection.state = if is_silent { CloseState::Closed } else { CloseState::Closing };
         let (code, reason) = (disconnect.number(), disconnect.reason());
-        debug!(code, reason, user, client, "disconnect");
+        debug!(code, reason, user, client, "server closes the connection");
         self.closes.count(code);
         if is_silent {
             return self.finish(key);
@@ -55,7 +54,7 @@ impl Driver {
     pub(super) fn handle_breach(&mut self, key: SessionKey, failure: ProtocolError) {
         let code = failure.close_code();
         let (user, client) = self.identity_of(key);
-        debug!(code = code.number(), reason = %failure, user, client, "the client broke the WebSocket protocol");
+        debug!(code = code.number(), reason = %failure, user, client, "WebSocket protocol violation");
         let Some(connection) = self.connection(key) else { return };
         // Further input cannot be decoded.
         let before = std::mem::replace(&mut connection.state, CloseState::Failed);

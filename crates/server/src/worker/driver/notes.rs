@@ -33,12 +33,12 @@ impl Driver {
                         client,
                         channel = shown(channel),
                         left_out,
-                        "a token is not for whom uses it: this claim does not match"
+                        "token rejected: claim does not match the session"
                     );
                 }
             }
             SessionNotice::Limited(bucket) => {
-                debug!(bucket = bucket.name(), user, client, channel, "refused: too often");
+                debug!(bucket = bucket.name(), user, client, channel, "command rate-limited");
             }
             SessionNotice::Gap => debug!(user, client, channel, "a gap was reported"),
             SessionNotice::Skipped => {
@@ -69,9 +69,9 @@ impl Driver {
         // Only a missing permission needs an operator's attention.
         if reason != "permission_denied" {
             refusals.count(subject, reason);
-            debug!(command, code, reason, user, client, channel, "refused");
+            debug!(command, code, reason, user, client, channel, "command rejected");
         } else if let Some(left_out) = refusals.note(subject, reason) {
-            info!(command, code, reason, user, client, channel, left_out, "refused");
+            info!(command, code, reason, user, client, channel, left_out, "command rejected");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Encoding JSON directly into the caller's buffer, because this is the hot path of every delivery.
 //!
-//! Zero and empty values are left out, except those that §1.4 requires.
+//! Zero and empty values are left out, except those that clients require.
 
 use crate::protocol::{
     ClientInfo, Command, ConnectRequest, ConnectResult, ErrorReply, HistoryRequest, HistoryResult,

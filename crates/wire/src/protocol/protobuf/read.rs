@@ -1,4 +1,5 @@
-//! Decoding Protobuf, field numbers of §1.1 – 1.3. Unknown fields are skipped.
+//! Decoding Protobuf with the field numbers of `wire/proto/client.proto`. Unknown fields are
+//! skipped.
 
 use std::sync::Arc;
 
@@ -24,8 +25,8 @@ fn fields<T: Default>(
     Ok(value)
 }
 
-/// Field numbers of the requests of a command, in the order of precedence if a peer sets several
-/// (§1.1).
+/// Field numbers of the requests of a command, in the order of precedence if a peer sets
+/// several.
 const REQUEST_ORDER: [u32; 12] = [4, 11, 5, 6, 7, 8, 9, 10, 13, 12, 14, 15];
 
 pub(super) fn command(mut reader: Reader<'_>) -> Read<Command> {

@@ -1,4 +1,4 @@
-//! Encoding Protobuf, field numbers of §1.1 – 1.3.
+//! Encoding Protobuf with the field numbers of `wire/proto/client.proto`.
 
 use super::field::{bytes, flag, message, number, signed};
 use crate::protocol::{
