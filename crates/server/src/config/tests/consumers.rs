@@ -60,7 +60,7 @@ fn mistakes_of_consumers_name_their_keys() {
           consumers[2].type (line 3): is required, such as "kafka"
           consumers[3].kafka.consumer_group (line 4): is required: nodes of one group share the topics
           consumers[3].kafka.dead_letter_topic (line 5): is one of the topics: dead letters would be consumed again
-          consumers[3].kafka.sasl_mechanism (line 6): aws-msk-iam is not supported yet: use scram-sha-512, which MSK has too
+          consumers[3].kafka.sasl_mechanism (line 6): aws-msk-iam is not supported yet: use scram-sha-512, which MSK also supports
           consumers[3].kafka.tls.key_pem (line 4): cert_pem and key_pem belong together: set both, or none
           consumers[3].kafka.tls.cert_pem (line 6): cannot be read from nowhere.pem: No such file or directory (os error 2)
           consumers[3].kafka.change_events.enabled (line 8): excludes publication_data_mode: a record has one form
