@@ -80,7 +80,7 @@ impl ApiState {
         let mut request: Publish = read(params)?;
         let data = payload(&request.data, &request.b64data)?;
         let options = request.take_options();
-        // Space for the results is reserved first: results of executed publications are not dropped.
+        // Space for the results is reserved first, so that the result of no publication is dropped.
         let reserved = request.channels.len().min(API_ITEMS_MAX) * API_PUBLISHED_MAX;
         call.take_room(reserved, 0)?;
         let publications = &self.service.publications;

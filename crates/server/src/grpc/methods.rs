@@ -55,7 +55,7 @@ impl GrpcAdapter {
             version: request.version,
             version_epoch: request.version_epoch,
         };
-        // Space for the results is reserved first: results of executed publications are not dropped.
+        // Space for the results is reserved first, so that the result of no publication is dropped.
         let reserved = request.channels.len().min(API_ITEMS_MAX) * API_PUBLISHED_MAX;
         call.take_room(reserved, 0)?;
         let publications = &self.service.publications;
