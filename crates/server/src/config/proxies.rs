@@ -449,7 +449,7 @@ pub(super) fn resolve_tls(
     });
     let key = key.flatten();
     if section.cert_pem.is_empty() != section.key_pem.is_empty() {
-        let text = "cert_pem and key_pem are needed together";
+        let text = "cert_pem and key_pem are required together";
         mistakes.push(section.cert_pem.fault(text));
     }
     let server_name = section.server_name.some();
