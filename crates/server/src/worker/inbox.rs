@@ -1,7 +1,7 @@
 //! Inbox of a worker: queued inputs, and the wake-up of the worker's thread.
 //!
-//! Invariant: an input that was sent is seen by the worker's next turn, or dropped if the worker has
-//! ended; the wake-up system call is made only when the worker may be asleep.
+//! Invariant: an input that was sent is seen by the worker's next turn, or dropped if the worker
+//! has ended; the wake-up system call is made only when the worker may be asleep.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
