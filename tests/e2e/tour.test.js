@@ -5,8 +5,9 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, readFileSync, symlinkSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import http from "node:http";
+import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -257,10 +258,49 @@ describe("every other snippet", () => {
     }
   });
 
-  test("the Rust program is the one that the doctest of the client compiles", () => {
-    const program = snippets("crates/client/README.md").find(({ text }) => text.includes("fn main"));
+  test("PostgreSQL accepts its snippets", async (t) => {
+    const postgres = await startPostgres(sandbox);
+    t.after(() => postgres.stop());
+    await postgres.run("create table orders (id bigint primary key, state text)");
+    for (const { language, text } of pages().flatMap(snippets)) {
+      if (language !== "sql") continue;
+      await postgres.run(text);
+      used.add(text);
+    }
+  });
+
+  test("a call by gRPC succeeds", async (t) => {
+    const port = await freePort();
+    const options = `--http_server.port=${await freePort()} --http_server.address=127.0.0.1`;
+    const grpc = `--grpc_api.enabled --grpc_api.key=key --grpc_api.reflection --grpc_api.port=${port}`;
+    const server = sandbox.start(`exec tidings serve ${options} ${grpc}`);
+    t.after(() => server.stop());
+    await server.waitForLine(/serving/);
+    const call = pages().flatMap(snippets).find(({ language, text }) => language === "sh" && text.startsWith("buf curl"));
+    assert.match(await sandbox.run(call.text.replace(":10000/", `:${port}/`), { KEY: "key" }), /"result"/);
+    used.add(call.text);
+  });
+
+  test("the example receives events", async (t) => {
+    const { text } = snippets("docs/events.md").find(({ language }) => language === "sh");
+    const [folder, receive, serve] = text.trim().split("\n");
+    const [own, port] = [await freePort(), await freePort()];
+    const inside = (line) => `${folder.replace("cd ", `cd ${ROOT}`)}; exec env ${line}`;
+    const receiver = sandbox.start(inside(receive.replace("PORT=3000", `PORT=${own}`)));
+    t.after(() => receiver.stop());
+    await receiver.waitForLine(/^listening/);
+    const environment = { TIDINGS_EVENTS_BACKEND_WEBHOOK_ENDPOINT: `http://localhost:${own}/events` };
+    const address = `--http_server.port=${port} --http_server.address=127.0.0.1`;
+    const server = sandbox.start(inside(serve.replace("tidings.toml", `tidings.toml ${address}`)), environment);
+    t.after(() => server.stop());
+    await receiver.waitForLine(/node_joined/);
+    used.add(text);
+  });
+
+  test("the Rust program is the one that is compiled as an example of the client", () => {
+    const program = readFileSync(join(ROOT, "crates/client/examples/lobby.rs"), "utf8");
     const indented = snippet("rust", "ClientOptions").replace(/^(?=.)/gm, "    ");
-    assert.ok(program.text.includes(indented), program.text);
+    assert.ok(program.includes(indented), program);
   });
 
   test("targets of make exist", async () => {
@@ -277,10 +317,35 @@ describe("every other snippet", () => {
 
   test("every snippet was run by a test", () => {
     const all = ["README.md", "CONTRIBUTING.md", ...pages()].flatMap(snippets);
-    const left = all.filter(({ language, text }) => language !== "text" && !used.has(text));
+    // What a program prints or sends is no snippet to run.
+    const left = all.filter(({ language, text }) => !["text", "http"].includes(language) && !used.has(text));
     assert.deepEqual(left, []);
   });
 });
+
+/** Starts a PostgreSQL with logical decoding; `run` runs statements. */
+async function startPostgres(sandbox) {
+  const port = await freePort();
+  const folder = mkdtempSync(join(tmpdir(), "tidings-postgres-"));
+  // It refuses to run as root.
+  const asPostgres = process.getuid() === 0 ? "setpriv --reuid postgres --regid postgres --clear-groups " : "";
+  if (asPostgres) await sandbox.run(`chown postgres ${folder}`);
+  const path = `PATH="$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -1):$PATH"; cd ${folder}`;
+  await sandbox.run(`${path}; ${asPostgres}initdb -D data -U postgres -A trust --no-sync`);
+  const settings = `-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c wal_level=logical -c fsync=off`;
+  const server = sandbox.start(`${path}; exec ${asPostgres}postgres -D data -p ${port} ${settings}`);
+  await server.waitForLine(/ready to accept connections/);
+  return {
+    run(statements) {
+      sandbox.write("statements.sql", statements);
+      return sandbox.run(`psql -h 127.0.0.1 -p ${port} -U postgres -v ON_ERROR_STOP=1 -X -f statements.sql`);
+    },
+    async stop() {
+      await server.stop();
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
 
 /** The words of a line, each quoted for a shell. */
 const quoted = (line) => line.split(" ").map((word) => `'${word}'`).join(" ");

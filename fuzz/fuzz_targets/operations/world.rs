@@ -19,7 +19,9 @@ use engine::hash_keys::HashKeys;
 use engine::rules::Rules;
 use engine::time::Now;
 use engine::worker::Worker;
-use engine::{SessionCall, SessionCallId, CallOutcome, Effect, Opening, PingStyle, SessionKey, TokenKind};
+use engine::{
+    CallOutcome, Effect, Opening, PingStyle, SessionCall, SessionCallId, SessionKey, TokenKind,
+};
 use wire::protocol::{
     Codec, DisconnectCode, Publication, Request, StreamPosition, decode_commands,
 };
@@ -577,7 +579,6 @@ fn claims(
     let connection =
         ConnectionClaims { user: user.clone(), expire_at, subscriptions, ..Default::default() };
     let (channel, grant) = (wanted.to_owned(), SubscriptionGrant { expire_at, ..grant });
-    let subscription =
-        SubscriptionClaims { user, channel, grant, ..SubscriptionClaims::default() };
+    let subscription = SubscriptionClaims { user, channel, grant, ..SubscriptionClaims::default() };
     (connection, subscription)
 }
