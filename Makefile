@@ -1,6 +1,6 @@
 # `make test` runs all tests. The other targets are its parts, their long forms, and benchmarks.
 
-.PHONY: test check unit mutants sim sim-redis fuzz fuzz-short hostile storms closes chaos kafka e2e web conformance conformance-short doc run tools bench micro bench-check
+.PHONY: test check unit mutants mutants-redis sim sim-redis fuzz fuzz-short hostile storms closes chaos kafka e2e web conformance conformance-short doc run tools bench micro bench-check
 
 test: tools check unit mutants doc web fuzz-short e2e conformance-short
 
@@ -20,6 +20,10 @@ unit:
 # Mutation tests: deliberate bugs in a copy of the engine, each of which the simulation must detect.
 mutants:
 	cargo test --locked -p engine --test mutants -- --ignored --nocapture
+
+# The same for the Redis broker and its simulated world. Takes some minutes.
+mutants-redis:
+	cargo test --locked -p brokers --test mutants -- --ignored --nocapture
 
 # Runs new seeds in the simulation for SECONDS, or replays SEED and prints its shortest history.
 SECONDS ?= 60

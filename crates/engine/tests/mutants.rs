@@ -11,9 +11,13 @@
     reason = "builds changed copies of the crate"
 )]
 
+mod mutant_sources;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+
+use mutant_sources::copy_sources;
 
 /// A mistake: the correct code, its replacement, and the oracles of which one must fail.
 struct Mutant {
@@ -265,27 +269,4 @@ fn simulate(copy: &Path) -> (bool, String) {
         .unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
-}
-
-/// Copies the workspace's sources. Keeps the copy's target folder, so that only the engine is
-/// rebuilt.
-fn copy_sources(workspace: &Path, copy: &Path) {
-    let _absent = fs::remove_dir_all(copy.join("crates"));
-    fs::create_dir_all(copy).unwrap();
-    for file in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
-        fs::copy(workspace.join(file), copy.join(file)).unwrap();
-    }
-    let mut folders = vec![PathBuf::from("crates")];
-    while let Some(folder) = folders.pop() {
-        fs::create_dir_all(copy.join(&folder)).unwrap();
-        for entry in fs::read_dir(workspace.join(&folder)).unwrap() {
-            let entry = entry.unwrap();
-            let path = folder.join(entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                folders.push(path);
-            } else {
-                fs::copy(entry.path(), copy.join(path)).unwrap();
-            }
-        }
-    }
 }

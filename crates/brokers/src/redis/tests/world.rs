@@ -9,6 +9,7 @@ mod endpoint;
 mod evictions;
 mod faults;
 mod lost_link;
+mod messages;
 mod network;
 mod node;
 mod pair;

@@ -23,8 +23,8 @@ pub(in crate::redis::tests) struct ModelServer {
     pub(in crate::redis::tests) defers_own_messages: bool,
     /// Error that the next command is answered with, without being executed.
     pub(in crate::redis::tests) next_error: Option<&'static str>,
-    /// Channels that connections have subscribed to, in order.
-    pub(in crate::redis::tests) subscribes: Vec<(ClientId, Vec<u8>)>,
+    /// Channels that connections have subscribed to, in order, with the length of the log before.
+    pub(in crate::redis::tests) subscribes: Vec<(usize, ClientId, Vec<u8>)>,
     /// Everything that was published, in order.
     pub(in crate::redis::tests) log: Vec<Published>,
 }
@@ -162,7 +162,7 @@ impl ModelServer {
             match name.contains("UNSUB") {
                 true => client.subscribed.remove(&key),
                 false => {
-                    self.subscribes.push((id, channel.clone()));
+                    self.subscribes.push((self.log.len(), id, channel.clone()));
                     client.subscribed.insert(key)
                 }
             };

@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::broker::{BrokerEvent, BrokerReply, JoinedStream, Ticket};
+use engine::broker::{BrokerEvent, BrokerReply, JoinedStream, Order, Ticket};
+use engine::revocation::{Revocation, RevokeOutcome};
 use wire::protocol::{Publication, StreamPosition};
 
+use super::messages::{MessageCursor, PlainMessage};
 use super::truth::Truth;
 
 /// See the module.
@@ -17,8 +19,14 @@ pub(super) struct SimEndpoint {
     pub(super) open: BTreeMap<u64, Asked>,
     pub(super) subscribed: BTreeMap<Arc<str>, Subscription>,
     pub(super) is_full: bool,
-    /// Contents received in channels without history.
-    pub(super) received: BTreeSet<Vec<u8>>,
+    /// Orders received, by their channels, and how often.
+    pub(super) orders: BTreeMap<String, u32>,
+    /// Changes of revocations received, by subject and time, and how often.
+    pub(super) revocations: BTreeMap<(String, i64), u32>,
+    /// Changes of revocations that were stored for this endpoint.
+    pub(super) stored: Vec<(String, i64)>,
+    /// Results of its surveys: nodes that have answered, and the number of missing ones.
+    pub(super) surveys: Vec<(Vec<String>, usize)>,
     /// Questions of other nodes, to be answered.
     pub(super) questions: Vec<Ticket>,
     /// Clients in the last presence replies.
@@ -31,11 +39,16 @@ pub(super) struct SimEndpoint {
 /// What may have cost a node publications: it has connected, or subscribed to the channel again.
 #[derive(Default)]
 pub(super) struct Interruptions {
+    node: String,
     pub(super) connects: u64,
     pub(super) subscribes: BTreeMap<Arc<str>, u64>,
 }
 
 impl Interruptions {
+    pub(super) fn of_node(node: &str) -> Interruptions {
+        Interruptions { node: node.to_owned(), ..Interruptions::default() }
+    }
+
     fn of(&self, channel: &Arc<str>) -> u64 {
         self.connects + self.subscribes.get(channel).copied().unwrap_or(0)
     }
@@ -48,6 +61,8 @@ pub(super) enum Asked {
     Publish(Arc<str>, Vec<u8>),
     Presence(Arc<str>),
     History(Arc<str>),
+    Survey,
+    Revoke(Arc<Revocation>),
     Other,
 }
 
@@ -59,6 +74,7 @@ pub(super) struct Subscription {
     first_id: u64,
     /// Interruptions of the node when the position was last certain.
     interruptions: u64,
+    messages: MessageCursor,
 }
 
 impl SimEndpoint {
@@ -77,11 +93,11 @@ impl SimEndpoint {
                 };
                 match publication.offset {
                     0 if channel.starts_with("sys:") => {}
-                    0 => assert!(
-                        self.received.insert(publication.data.to_vec()),
-                        "{:?} was delivered twice",
-                        publication.data
-                    ),
+                    0 => {
+                        let message = PlainMessage::Publication(publication.data.to_vec());
+                        let at = (&*interruptions.node, &*channel);
+                        subscription.messages.advance(&truth.messages, at, &message);
+                    }
                     _ => subscription.advance(&epoch, &publication, interruptions.of(&channel)),
                 }
             }
@@ -96,11 +112,36 @@ impl SimEndpoint {
             }
             BrokerEvent::Reply(reply) => self.handle_reply(reply, interruptions, truth),
             BrokerEvent::Question { ticket, .. } => self.questions.push(ticket),
-            BrokerEvent::Membership { .. }
-            | BrokerEvent::Expired { .. }
-            | BrokerEvent::Control(_)
-            | BrokerEvent::Revocation(_)
-            | BrokerEvent::RevocationsStale => {}
+            BrokerEvent::Membership { channel, info, change } => {
+                let Some(subscription) = self.subscribed.get_mut(&channel) else {
+                    panic!("a change of membership in {channel}, which is not subscribed");
+                };
+                let message = PlainMessage::Membership(info.client.clone(), change);
+                let at = (&*interruptions.node, &*channel);
+                subscription.messages.advance(&truth.messages, at, &message);
+            }
+            BrokerEvent::Control(control) => {
+                let Order::Unsubscribe { channel } = &control.order else {
+                    panic!("an order that nobody has given: {control:?}");
+                };
+                let times = self.orders.entry(channel.clone()).or_default();
+                *times += 1;
+                // Once by Redis, and once by its own node if Redis does not answer in time.
+                assert!(*times <= 2, "the order {channel} is given for the third time");
+            }
+            BrokerEvent::Revocation(revocation) => {
+                *self.revocations.entry(change_of(&revocation)).or_default() += 1;
+            }
+            BrokerEvent::Expired { channel } => panic!("{channel} has no end"),
+            BrokerEvent::RevocationsStale => {}
+        }
+    }
+
+    /// Everything that was published has arrived.
+    pub(super) fn expect_messages(&self, interruptions: &Interruptions, truth: &Truth) {
+        for (channel, subscription) in &self.subscribed {
+            let at = (&*interruptions.node, &**channel);
+            subscription.messages.expect_end(&truth.messages, at);
         }
     }
 
@@ -156,6 +197,22 @@ impl SimEndpoint {
                 let clients = clients.iter().map(|client| client.client.clone()).collect();
                 self.presence.insert(channel, clients);
             }
+            (Asked::Survey, BrokerReply::Survey(_, Ok(survey))) => {
+                let mut nodes: Vec<String> = survey
+                    .answers
+                    .iter()
+                    .map(|answer| String::from_utf8_lossy(answer).into_owned())
+                    .collect();
+                nodes.sort();
+                let is_distinct = nodes.windows(2).all(|pair| pair[0] != pair[1]);
+                assert!(is_distinct, "a node has answered twice: {nodes:?}");
+                assert!(!nodes.contains(&interruptions.node), "a node has answered itself");
+                self.surveys.push((nodes, survey.missing));
+            }
+            (Asked::Revoke(revocation), BrokerReply::Revoked(_, Ok(RevokeOutcome::Stored))) => {
+                self.stored.push(change_of(&revocation));
+            }
+            (Asked::Revoke(_), BrokerReply::Revoked(_, Ok(_))) => {}
             (Asked::Other, _) => {}
             (asked, reply) => {
                 assert!(reply.outcome().1.is_err(), "{asked:?} was answered with {reply:?}");
@@ -203,6 +260,11 @@ impl Subscription {
         }
         self.set(stream.top, interruptions);
     }
+}
+
+/// Identifies a change of what is revoked.
+pub(super) fn change_of(revocation: &Revocation) -> (String, i64) {
+    (format!("{:?}", revocation.subject), revocation.changed_at_ms)
 }
 
 /// Publications of one read follow each other without a gap.

@@ -2,13 +2,17 @@
 //!
 //! Invariant: outputs are carried out at once and in order, as the driver does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use engine::broker::BrokerError;
 
 use crate::Endpoint;
 use crate::redis::clock::ClockReading;
 use crate::redis::core::RedisCore;
 use crate::redis::driver_messages::{ConnectionId, Job, LinkCommand, LinkId, LinkTarget};
 use crate::redis::outputs::{CoreOutput, EndpointStates};
+use crate::redis::published_leaves::PublishedLeaves;
 use crate::redis::settings::{RedisSettings, ServerLocation};
 use crate::redis::unavailable::UnavailableReason;
 
@@ -26,11 +30,28 @@ pub(super) struct SimNode {
     pub(super) watches: Vec<(u64, LinkId, ServerLocation)>,
     pub(super) closes: Vec<ConnectionId>,
     pub(super) sent: Vec<(ConnectionId, Vec<u8>)>,
+    /// What the broker of publications has to do, if Redis carries presence only.
+    leaves: Vec<LeaveStep>,
+    /// Channels with leaves that it has lost since the last confirmation.
+    lost: BTreeSet<Arc<str>>,
     pub(super) health: Option<UnavailableReason>,
     pub(super) interruptions: Interruptions,
     /// The process does not run until this time.
     pub(super) frozen_until_ms: u64,
     next_endpoint: u32,
+}
+
+/// Something for the broker of publications to do.
+enum LeaveStep {
+    Publish(Arc<str>, String),
+    Confirm(PublishedLeaves),
+}
+
+/// Whether the broker of publications works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeaveBroker {
+    Takes,
+    Loses,
 }
 
 /// The endpoints of a node.
@@ -57,8 +78,10 @@ impl SimNode {
             watches: Vec::new(),
             closes: Vec::new(),
             sent: Vec::new(),
+            leaves: Vec::new(),
+            lost: BTreeSet::new(),
             health: Some(UnavailableReason::Starting),
-            interruptions: Interruptions::default(),
+            interruptions: Interruptions::of_node(&settings.node),
             frozen_until_ms: 0,
             next_endpoint: 0,
         };
@@ -107,12 +130,41 @@ impl SimNode {
                     }
                 }
                 CoreOutput::Health(health) => self.health = health,
-                CoreOutput::Leave(..)
-                | CoreOutput::ConfirmLeaves(_)
-                | CoreOutput::Warn(_)
+                CoreOutput::Leave(channel, info) => {
+                    self.leaves.push(LeaveStep::Publish(channel, info.client.clone()));
+                }
+                CoreOutput::ConfirmLeaves(leaves) => self.leaves.push(LeaveStep::Confirm(leaves)),
+                CoreOutput::Warn(_)
                 | CoreOutput::WarnOfSameName
                 | CoreOutput::Nodes(_)
                 | CoreOutput::Lag(_) => {}
+            }
+        }
+    }
+
+    /// Does what the broker of publications does with the leaves that it has to publish.
+    pub(super) fn publish_leaves(
+        &mut self,
+        now: ClockReading,
+        broker: LeaveBroker,
+        truth: &mut Truth,
+    ) {
+        for step in std::mem::take(&mut self.leaves) {
+            match (step, broker) {
+                (LeaveStep::Publish(channel, client), LeaveBroker::Takes) => {
+                    truth.left.insert((channel, client));
+                }
+                (LeaveStep::Publish(channel, _), LeaveBroker::Loses) => {
+                    self.lost.insert(channel);
+                }
+                (LeaveStep::Confirm(leaves), broker) => {
+                    let has_lost = self.lost.remove(&leaves.channel);
+                    let result = match has_lost || broker == LeaveBroker::Loses {
+                        true => Err(BrokerError::Unavailable),
+                        false => Ok(()),
+                    };
+                    self.submit(now, Job::LeavesConfirmed(leaves, result));
+                }
             }
         }
     }

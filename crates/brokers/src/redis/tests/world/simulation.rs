@@ -8,9 +8,10 @@ use std::time::Duration;
 use engine::random::Random;
 
 use super::network::{Lane, Wire};
-use super::node::SimNode;
+use super::node::{LeaveBroker, SimNode};
 use super::server::{Kept, SimServer};
 use super::truth::Truth;
+use crate::Endpoint;
 use crate::redis::clock::{ClockReading, MonotonicTime};
 use crate::redis::driver_messages::{
     ConnectionId, DriverEvent, LinkEvent, LinkTarget, Observation,
@@ -19,6 +20,7 @@ use crate::redis::resp::RespDecoder;
 use crate::redis::settings::{
     Address, Deployment, Login, RedisParts, RedisSettings, ServerLocation,
 };
+use crate::redis::tests::model::reply::Reply;
 use crate::redis::tests::model::scripts::Interpreter;
 use crate::redis::unavailable::UnavailableReason;
 
@@ -38,6 +40,10 @@ pub(super) struct World {
     next_client: u64,
     /// Nodes that were started.
     starts: u64,
+    /// What Redis carries.
+    parts: RedisParts,
+    /// The broker of publications, if Redis carries presence only.
+    pub(super) leave_broker: LeaveBroker,
 }
 
 /// Lease of the nodes.
@@ -49,7 +55,7 @@ const BEGIN_MS: u64 = 1_700_000_000_000;
 const PREFIX: &str = "sim";
 
 impl World {
-    pub(super) fn new(seed: u64) -> World {
+    pub(super) fn new(seed: u64, parts: RedisParts) -> World {
         let mut random = Random::new(seed);
         let interpreter = Rc::new(Interpreter::new());
         let small_hash = random.below(3) as usize * 64;
@@ -76,6 +82,8 @@ impl World {
             frozen_until_ms: vec![0; 2],
             next_client: 0,
             starts: 0,
+            parts,
+            leave_broker: LeaveBroker::Takes,
         };
         for _ in 0..3 {
             let node = world.start_node();
@@ -98,6 +106,23 @@ impl World {
             if matches!(servers[0], ServerLocation::Sentinel { .. }))
     }
 
+    pub(super) fn has_one_server(&self) -> bool {
+        matches!(&self.deployment, Deployment::Servers(servers) if servers.len() == 1)
+    }
+
+    /// Whether a server holds a client as present.
+    pub(super) fn has_client(&mut self, channel: &str, client: &str) -> bool {
+        let suffix = format!(":clients:{channel}").into_bytes();
+        self.servers.iter_mut().any(|server| {
+            let store = &mut server.model.store;
+            let keys = store.keys().into_iter().filter(|key| key.ends_with(&suffix));
+            keys.collect::<Vec<_>>().into_iter().any(|key| {
+                let words = [b"HEXISTS".to_vec(), key, client.as_bytes().to_vec()];
+                matches!(store.execute(&words), Reply::Integer(1))
+            })
+        })
+    }
+
     pub(super) fn start_node(&mut self) -> SimNode {
         self.starts += 1;
         let name = format!("n{}", self.starts);
@@ -114,10 +139,24 @@ impl World {
             seed: self.random.next_u64(),
             connect_timeout: Duration::from_secs(1),
             io_timeout: Duration::from_secs(1),
-            presence_ttl: Duration::from_millis(PRESENCE_TTL_MS),
-            parts: RedisParts::All,
+            presence_ttl: Duration::from_millis(match self.parts {
+                RedisParts::All => PRESENCE_TTL_MS,
+                // Only a cleanup ends the presence of a failed node's clients.
+                RedisParts::Presence => 10 * PRESENCE_TTL_MS,
+            }),
+            parts: self.parts,
         };
         SimNode::new(self.now(), &settings)
+    }
+
+    /// All endpoints of all nodes.
+    pub(super) fn places(&self) -> Vec<(usize, Endpoint)> {
+        let nodes = self.nodes.iter().enumerate();
+        let places = nodes.filter_map(|(index, node)| Some((index, node.as_ref()?)));
+        let of = |(index, node): (usize, &SimNode)| {
+            node.endpoints.0.keys().map(move |endpoint| (index, *endpoint)).collect::<Vec<_>>()
+        };
+        places.flat_map(of).collect()
     }
 
     /// Advances time a little, and does everything that is due.
@@ -158,19 +197,29 @@ impl World {
         let now_us = self.now_us();
         let model = &mut self.servers[server].model;
         model.receive(client, bytes, now_us);
-        for message in model.log.drain(..) {
-            self.truth.handle_published(&message);
-        }
-        for (client, name) in model.subscribes.drain(..) {
-            let wire = self.wires.iter().find(|wire| wire.client == client);
-            let Some(node) = wire.and_then(|wire| self.nodes[wire.node].as_mut()) else { continue };
-            if let Some(channel) = self.truth.channel(&name) {
-                *node.interruptions.subscribes.entry(channel).or_default() += 1;
+        let log = std::mem::take(&mut model.log);
+        let mut subscribes = std::mem::take(&mut model.subscribes).into_iter().peekable();
+        for (index, message) in log.iter().map(Some).chain([None]).enumerate() {
+            while let Some((_, client, name)) = subscribes.next_if(|(at, ..)| *at <= index) {
+                self.handle_subscribed(server, client, &name);
+            }
+            if let Some(message) = message {
+                self.truth.handle_published(server, message);
             }
         }
         for wire in self.wires.iter_mut().filter(|wire| wire.server == server) {
             let bytes = self.servers[server].model.take_output(wire.client);
             wire.to_node.send(self.now_ms, &mut self.random, bytes);
+        }
+    }
+
+    /// A server has executed a subscription of a node.
+    fn handle_subscribed(&mut self, server: usize, client: u64, name: &[u8]) {
+        let wire = self.wires.iter().find(|wire| wire.client == client);
+        let Some(node) = wire.and_then(|wire| self.nodes[wire.node].as_mut()) else { return };
+        if let Some(channel) = self.truth.channel(name) {
+            self.truth.messages.begin(&channel, server, &node.name);
+            *node.interruptions.subscribes.entry(channel).or_default() += 1;
         }
     }
 
@@ -199,6 +248,7 @@ impl World {
             return;
         }
         node.turn(now, now_ms, &mut self.truth);
+        node.publish_leaves(now, self.leave_broker, &mut self.truth);
         let sent = std::mem::take(&mut node.sent);
         let closes = std::mem::take(&mut node.closes);
         let is_due = |(at, ..): &mut (u64, ConnectionId, LinkTarget)| *at <= now_ms;

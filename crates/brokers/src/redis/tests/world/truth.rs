@@ -8,6 +8,7 @@ use std::sync::Arc;
 use engine::channel::LIFECYCLE;
 use wire::protocol::Publication;
 
+use super::messages::{MessageLog, PlainMessage};
 use crate::redis::keys::{Keys, PubSubName};
 use crate::redis::payload::{self, ChannelPayload};
 use crate::redis::tests::model::store::Published;
@@ -19,6 +20,10 @@ pub(super) struct Truth {
     positions: BTreeMap<(Arc<str>, String, u64), Vec<u8>>,
     /// Contents that a server has published.
     published: BTreeSet<Vec<u8>>,
+    /// Messages that have no position.
+    pub(super) messages: MessageLog,
+    /// Leaves that the broker of publications has taken, where Redis carries presence only.
+    pub(super) left: BTreeSet<(Arc<str>, String)>,
     /// Last number that a server has published, by endpoint and channel.
     last_numbers: BTreeMap<String, u64>,
     /// Lifecycle events that a server has published: client and event.
@@ -31,6 +36,8 @@ impl Truth {
             keys: Keys::new(prefix, "nobody"),
             positions: BTreeMap::new(),
             published: BTreeSet::new(),
+            messages: MessageLog::default(),
+            left: BTreeSet::new(),
             last_numbers: BTreeMap::new(),
             lifecycle: BTreeSet::new(),
         }
@@ -49,18 +56,25 @@ impl Truth {
     }
 
     /// A server has published a message.
-    pub(super) fn handle_published(&mut self, message: &Published) {
+    pub(super) fn handle_published(&mut self, server: usize, message: &Published) {
         let name = std::str::from_utf8(&message.channel).expect("names are text");
         let Some(PubSubName::Channel(channel)) = self.keys.pubsub_name(name) else { return };
-        let Some(ChannelPayload::Publication { publication, epoch }) =
-            payload::decode(&message.payload)
-        else {
-            return;
+        let (publication, epoch) = match payload::decode(&message.payload) {
+            Some(ChannelPayload::Publication { publication, epoch }) => (publication, epoch),
+            Some(ChannelPayload::Membership { info, change }) => {
+                let message = PlainMessage::Membership(info.client, change);
+                return self.messages.add(&channel.into(), server, message);
+            }
+            None => return,
         };
         if channel == LIFECYCLE {
             return self.handle_lifecycle(&publication);
         }
-        let (channel, epoch) = (channel.into(), epoch.to_owned());
+        let (channel, epoch): (Arc<str>, _) = (channel.into(), epoch.to_owned());
+        if publication.offset == 0 {
+            let message = PlainMessage::Publication(publication.data.to_vec());
+            self.messages.add(&channel, server, message);
+        }
         assert!(
             self.published.insert(publication.data.to_vec()),
             "a publication was executed twice: {:?}",

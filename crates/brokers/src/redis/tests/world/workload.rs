@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use engine::broker::{
-    BrokerRequest, Control, HistoryQuery, JoinRead, NodeBusRequest, Order, PresenceRequest,
-    PublicationsRequest, PublishOptions, RegistryRequest, RequestId, Target,
+    BrokerRequest, Control, HistoryQuery, JoinRead, Membership, NodeBusRequest, Order,
+    PresenceRequest, PublicationsRequest, PublishOptions, RegistryRequest, RequestId, Target,
 };
 use engine::channel::LIFECYCLE;
 use engine::lifecycle::{Change, Lifecycle};
@@ -29,6 +29,10 @@ pub(super) struct Workload {
     pub(super) online: BTreeMap<String, (usize, Endpoint)>,
     /// Lifecycle events of nodes that live.
     pub(super) announced: BTreeSet<(String, String, usize)>,
+    /// Joins and leaves that were announced, by channel and client.
+    pub(super) memberships: Vec<(Arc<str>, String, Membership)>,
+    /// Orders that were given: the channel, and the endpoints at that time.
+    pub(super) orders: Vec<(String, Vec<(usize, Endpoint)>)>,
 }
 
 pub(super) const HISTORIES: [&str; 4] = ["h0", "h1", "h2", "h3"];
@@ -188,7 +192,7 @@ impl Workload {
         self.endpoint(world, at).subscribed.remove(&channel);
     }
 
-    fn change_presence(&mut self, world: &mut World, at: (usize, Endpoint)) {
+    pub(super) fn change_presence(&mut self, world: &mut World, at: (usize, Endpoint)) {
         let channel = Workload::pick(world, &HISTORIES);
         let mine: Vec<String> = self
             .present
@@ -199,8 +203,13 @@ impl Workload {
         if !mine.is_empty() && world.random.below(5) < 2 {
             let client = mine[world.random.below(mine.len() as u64) as usize].clone();
             self.present.remove(&(channel.clone(), client.clone()));
-            let request = PresenceRequest::Remove { channel, client: info(&client) };
-            return self.submit(world, at, None, request.into());
+            let (of, left) = (channel.clone(), info(&client));
+            let request = PresenceRequest::Remove { channel, client: left };
+            self.submit(world, at, None, request.into());
+            if announces(&client) {
+                self.announce(world, at, (of, client), Membership::Leave);
+            }
+            return;
         }
         match world.random.below(4) {
             0 => self.read_presence(world, at, channel),
@@ -213,11 +222,28 @@ impl Workload {
                 self.next_id += 1;
                 let client = format!("c{}", self.next_id);
                 self.present.insert((channel.clone(), client.clone()), at);
-                let announces = self.next_id.is_multiple_of(2);
+                let (of, announces) = (channel.clone(), announces(&client));
                 let request = PresenceRequest::Add { channel, info: info(&client), announces };
                 self.submit(world, at, None, request.into());
+                if announces {
+                    self.announce(world, at, (of, client), Membership::Join);
+                }
             }
         }
+    }
+
+    /// Announces that a client has joined or left.
+    pub(super) fn announce(
+        &mut self,
+        world: &mut World,
+        at: (usize, Endpoint),
+        (channel, client): (Arc<str>, String),
+        change: Membership,
+    ) {
+        let info = info(&client);
+        self.memberships.push((channel.clone(), client, change));
+        let request = PublicationsRequest::Announce { channel, info, change };
+        self.submit(world, at, None, request.into());
     }
 
     pub(super) fn read_presence(
@@ -274,26 +300,52 @@ impl Workload {
     }
 
     fn ask_others(&mut self, world: &mut World, at: (usize, Endpoint)) {
-        let subject = || Subject::User(format!("u{}", at.0).into());
-        let request: BrokerRequest = match world.random.below(5) {
-            0 => NodeBusRequest::Survey { id: self.id(), question: "who".into() }.into(),
-            1 => RegistryRequest::Read { id: self.id() }.into(),
-            2 => RegistryRequest::Find { id: self.id(), subject: subject() }.into(),
+        match world.random.below(5) {
+            0 => self.survey(world, at),
+            1 => {
+                let request = RegistryRequest::Read { id: self.id() };
+                self.submit(world, at, Some(Asked::Other), request.into());
+            }
+            2 => {
+                let request = RegistryRequest::Find { id: self.id(), subject: subject(at) };
+                self.submit(world, at, Some(Asked::Other), request.into());
+            }
             3 => {
-                let changed_at_ms = world.now().unix_ms;
-                let (ends_at, state) = (changed_at_ms / 1000 + 20, RevocationState::Lifted);
-                let revocation = Revocation { subject: subject(), state, ends_at, changed_at_ms };
-                RegistryRequest::Revoke { id: self.id(), revocation: Arc::new(revocation) }.into()
+                self.revoke(world, at);
             }
             _ => {
-                let target = Target { user: "ann".to_owned(), ..Target::default() };
-                let order = Order::Unsubscribe { channel: String::new() };
-                let control = Arc::new(Control { target, order });
-                let request = NodeBusRequest::Control(control).into();
-                return self.submit(world, at, None, request);
+                self.order(world, at);
             }
-        };
-        self.submit(world, at, Some(Asked::Other), request);
+        }
+    }
+
+    pub(super) fn survey(&mut self, world: &mut World, at: (usize, Endpoint)) {
+        let request = NodeBusRequest::Survey { id: self.id(), question: "who".into() };
+        self.submit(world, at, Some(Asked::Survey), request.into());
+    }
+
+    /// Revokes something; returns the change.
+    pub(super) fn revoke(&mut self, world: &mut World, at: (usize, Endpoint)) -> Arc<Revocation> {
+        let changed_at_ms = world.now().unix_ms;
+        let (ends_at, state) = (changed_at_ms / 1000 + 20, RevocationState::Lifted);
+        let subject = subject(at);
+        let revocation = Arc::new(Revocation { subject, state, ends_at, changed_at_ms });
+        let (id, asked) = (self.id(), Asked::Revoke(revocation.clone()));
+        let request = RegistryRequest::Revoke { id, revocation: revocation.clone() };
+        self.submit(world, at, Some(asked), request.into());
+        revocation
+    }
+
+    /// Gives an order to all nodes; returns its channel, which no other order has.
+    pub(super) fn order(&mut self, world: &mut World, at: (usize, Endpoint)) -> String {
+        self.next_id += 1;
+        let channel = format!("order-{}", self.next_id);
+        self.orders.push((channel.clone(), world.places()));
+        let target = Target { user: "ann".to_owned(), ..Target::default() };
+        let order = Order::Unsubscribe { channel: channel.clone() };
+        let request = NodeBusRequest::Control(Arc::new(Control { target, order }));
+        self.submit(world, at, None, request.into());
+        channel
     }
 
     /// One endpoint of a node answers the questions of the others.
@@ -302,8 +354,9 @@ impl Workload {
         let Some((endpoint, first)) = node.endpoints.0.first_key_value() else { return };
         let (endpoint, tickets) = (*endpoint, first.questions.clone());
         node.endpoints.0.values_mut().for_each(|endpoint| endpoint.questions.clear());
+        let name = node.name.clone();
         for ticket in tickets {
-            let request = NodeBusRequest::Answer { ticket, answer: "me".into() };
+            let request = NodeBusRequest::Answer { ticket, answer: name.clone().into() };
             self.submit(world, (index, endpoint), None, request.into());
         }
     }
@@ -314,7 +367,10 @@ impl Workload {
         node.submit(now, Job::Detach { endpoint: at.1 });
         node.endpoints.0.remove(&at.1);
         node.attach();
-        self.present.retain(|_, place| *place != at);
+        let gone = self.present.extract_if(.., |_, place| *place == at).map(|(key, _)| key);
+        let leaves = gone.filter(|(_, client)| announces(client));
+        let leaves = leaves.map(|(channel, client)| (channel, client, Membership::Leave));
+        self.memberships.extend(leaves);
         let gone: Vec<String> =
             self.online.extract_if(.., |_, place| *place == at).map(|(client, _)| client).collect();
         self.announced.extend(gone.into_iter().map(|client| (client, "offline".to_owned(), at.0)));
@@ -328,7 +384,16 @@ impl Workload {
     }
 }
 
-fn info(client: &str) -> Arc<ClientInfo> {
+/// Whether the joins and leaves of a client are announced.
+pub(super) fn announces(client: &str) -> bool {
+    client.ends_with(['0', '2', '4', '6', '8'])
+}
+
+fn subject((node, endpoint): (usize, Endpoint)) -> Subject {
+    Subject::User(format!("u{node}-{}", endpoint.0).into())
+}
+
+pub(super) fn info(client: &str) -> Arc<ClientInfo> {
     let (client, user) = (client.to_owned(), format!("user-of-{client}"));
     Arc::new(ClientInfo { client, user, ..ClientInfo::default() })
 }
