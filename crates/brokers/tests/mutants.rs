@@ -43,7 +43,7 @@ const MUTANTS: &[Mutant] = &[
         name: "every second publication without history is dropped",
         file: "core.rs",
         right: "        let channel = names.channel.clone();\n        let event",
-        wrong: "        let channel = names.channel.clone();\n        if matches!(&payload, ChannelPayload::Publication { publication, .. } if publication.offset == 0 && publication.data.len() % 2 == 0) {\n            return;\n        }\n        let event",
+        wrong: "        let channel = names.channel.clone();\n        if matches!(&payload, ChannelPayload::Publication { publication, .. } if publication.offset == 0 && publication.data.last().is_some_and(|last| last % 2 == 0)) {\n            return;\n        }\n        let event",
         oracle: "behind a gap",
     },
     Mutant {
