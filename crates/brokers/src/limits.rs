@@ -160,9 +160,16 @@ pub const RESP_NESTING_MAX: usize = 8;
 /// half a second for as many.
 pub const QUEUE_MAX: usize = 100_000;
 
+/// Maximum bytes of the publications in that queue.
+pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Maximum number of commands in flight to one Redis server; above it the connection is closed and
 /// they fail.
 pub const IN_FLIGHT_MAX: usize = 400_000;
+
+/// Maximum bytes of those commands together; above it requests are refused (111), and joins and
+/// leaves wait as state: a second of publications at 64 MB/s.
+pub const IN_FLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Maximum number of channels or clients in one command: Redis needs a fraction of a millisecond
 /// for it.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use engine::broker::{BrokerError, BrokerRequest};
+use engine::broker::{BrokerError, BrokerRequest, PublicationsRequest};
 
 use super::clock::MonotonicTime;
 use super::identity::ServerIdentity;
@@ -45,6 +45,20 @@ pub(super) enum Job {
     LeavesConfirmed(PublishedLeaves, Result<(), BrokerError>),
     /// The channel options have changed; the lease is renewed with them.
     Announce(EncodedOptions),
+}
+
+impl Job {
+    /// Bytes of its publication.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Job::Request {
+                request:
+                    BrokerRequest::Publications(PublicationsRequest::Publish { publication, .. }),
+                ..
+            } => publication.weight(),
+            _ => 0,
+        }
+    }
 }
 
 /// An event of the driver's tasks.

@@ -18,7 +18,7 @@ use super::resp::encode;
 use super::revocation_read::RevocationRead;
 use super::unavailable::UnavailableReason;
 use super::window::ReadWindow;
-use crate::limits::IN_FLIGHT_MAX;
+use crate::limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
 
 /// The link to one server, connected or not.
 pub(super) struct RedisLink {
@@ -37,11 +37,15 @@ pub(super) struct ActiveLink {
     pub(super) opened: Opened,
     /// Encoded commands for the next flush.
     out: Vec<u8>,
+    /// Where the command begins in them that is being written.
+    begin: usize,
     /// Publications behind them, for which a command will be written.
     batch: Option<PublishBatch>,
     in_flight: VecDeque<SentCommand>,
     /// Publications in the pending commands, beside one for each command.
     batched: usize,
+    /// Bytes of the pending commands.
+    pending_bytes: usize,
     /// Flow control of long replies.
     pub(super) window: ReadWindow,
     /// Number of pending commands, from the front, that are overdue.
@@ -72,12 +76,14 @@ pub(super) struct SentCommand {
     pub(super) purpose: Purpose,
     /// Bytes reserved for its reply; 0 for a short one.
     pub(super) reserved: usize,
+    /// Bytes of the command.
+    pub(super) length: usize,
 }
 
 impl SentCommand {
     /// A command with a short reply.
     pub(super) fn new(partition: usize, deadline: MonotonicTime, purpose: Purpose) -> SentCommand {
-        SentCommand { partition, deadline, purpose, reserved: 0 }
+        SentCommand { partition, deadline, purpose, reserved: 0, length: 0 }
     }
 
     /// Publications beside the first.
@@ -171,9 +177,11 @@ impl ActiveLink {
         ActiveLink {
             opened,
             out: Vec::new(),
+            begin: 0,
             batch: None,
             in_flight: VecDeque::new(),
             batched: 0,
+            pending_bytes: 0,
             window: ReadWindow::default(),
             overdue: 0,
             next_fence: 0,
@@ -191,6 +199,7 @@ impl ActiveLink {
     /// Begins a command behind those that were submitted before: what it is written for, and to.
     pub(super) fn begin_command(&mut self, keys: &Keys) -> (&Opened, &mut Vec<u8>) {
         self.end_batch(keys);
+        self.begin = self.out.len();
         (&self.opened, &mut self.out)
     }
 
@@ -221,6 +230,7 @@ impl ActiveLink {
     fn end_batch(&mut self, keys: &Keys) {
         let Some(batch) = self.batch.take() else { return };
         let (partition, deadline) = batch.place();
+        self.begin = self.out.len();
         let sent = batch.write(keys, &self.opened, &mut self.out);
         self.expect(SentCommand::new(partition, deadline, Purpose::Publications(sent)));
     }
@@ -232,7 +242,9 @@ impl ActiveLink {
     }
 
     /// Records a written command.
-    pub(super) fn expect(&mut self, sent: SentCommand) {
+    pub(super) fn expect(&mut self, mut sent: SentCommand) {
+        sent.length = self.out.len().saturating_sub(self.begin);
+        self.pending_bytes += sent.length;
         self.window.begin(sent.reserved);
         self.batched += sent.batched();
         self.in_flight.push_back(sent);
@@ -259,6 +271,7 @@ impl ActiveLink {
         let sent = self.in_flight.pop_front()?;
         self.window.end(sent.reserved);
         self.batched -= sent.batched();
+        self.pending_bytes -= sent.length;
         Some(sent)
     }
 
@@ -272,6 +285,11 @@ impl ActiveLink {
     /// Number of pending commands and publications.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len() + self.batched
+    }
+
+    /// Whether so many bytes are pending that further requests are refused.
+    pub(super) fn is_congested(&self) -> bool {
+        self.pending_bytes > IN_FLIGHT_BYTES_MAX
     }
 
     /// Whether replies are overdue. Then new requests fail at once.
@@ -296,6 +314,7 @@ impl ActiveLink {
         let mut words = vec![command];
         words.extend(names.iter().map(String::as_bytes));
         self.end_batch(keys);
+        self.begin = self.out.len();
         encode(&mut self.out, &words);
         self.next_fence += 1;
         let number = self.next_fence;

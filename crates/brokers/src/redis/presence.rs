@@ -14,6 +14,9 @@ use crate::limits::DEPARTURES_MAX;
 
 type Clients = BTreeMap<String, PresentClient>;
 
+/// Clients by channel and id.
+type Departures = BTreeMap<(Arc<str>, String), Arc<ClientInfo>>;
+
 /// A client of this node that is present in a channel.
 pub(super) struct PresentClient {
     pub(super) info: Arc<ClientInfo>,
@@ -25,7 +28,8 @@ pub(super) struct PresentClient {
 /// Present clients by partition and channel, and unrecorded departures.
 pub(super) struct PresenceTable {
     partitions: Vec<BTreeMap<Arc<str>, Clients>>,
-    departures: Vec<Vec<(Arc<str>, Arc<ClientInfo>)>>,
+    /// One for each client and channel, however often the client joined and left.
+    departures: Vec<Departures>,
     departure_count: usize,
 }
 
@@ -33,7 +37,7 @@ impl PresenceTable {
     pub(super) fn new(partitions: usize) -> PresenceTable {
         PresenceTable {
             partitions: std::iter::repeat_with(BTreeMap::new).take(partitions).collect(),
-            departures: std::iter::repeat_with(Vec::new).take(partitions).collect(),
+            departures: std::iter::repeat_with(BTreeMap::new).take(partitions).collect(),
             departure_count: 0,
         }
     }
@@ -110,19 +114,43 @@ impl PresenceTable {
         client: Arc<ClientInfo>,
     ) {
         if self.departure_count < DEPARTURES_MAX {
-            self.departures[partition].push((channel, client));
-            self.departure_count += 1;
+            let key = (channel, client.client.clone());
+            let is_new = self.departures[partition].insert(key, client).is_none();
+            self.departure_count += usize::from(is_new);
         }
     }
 
     /// Takes the departures of a partition whose clients have not returned.
     pub(super) fn take_departures(&mut self, partition: usize) -> Vec<(Arc<str>, Arc<ClientInfo>)> {
-        let mut departures = std::mem::take(&mut self.departures[partition]);
+        let departures = std::mem::take(&mut self.departures[partition]);
         self.departure_count -= departures.len();
-        departures.retain(|(channel, info)| {
+        let departures = departures.into_iter().filter(|((channel, client), _)| {
             let clients = self.partitions[partition].get(channel);
-            !clients.is_some_and(|clients| clients.contains_key(&info.client))
+            !clients.is_some_and(|clients| clients.contains_key(client))
         });
-        departures
+        departures.map(|((channel, _), info)| (channel, info)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_joins_and_leaves_again_and_again_is_one_departure() {
+        let mut table = PresenceTable::new(1);
+        let channel: Arc<str> = "a".into();
+        for client in ["1", "2"].repeat(1_000) {
+            let info = ClientInfo { client: client.to_owned(), ..ClientInfo::default() };
+            table.remember_departure(0, channel.clone(), Arc::new(info));
+        }
+        assert_eq!(table.departure_count, 2);
+        let client = Arc::new(ClientInfo { client: "1".to_owned(), ..ClientInfo::default() });
+        let (channel, info) = (channel, client);
+        table.accept(0, Endpoint(0), &PresenceRequest::Add { channel, info, announces: false });
+        let departures = table.take_departures(0);
+        assert_eq!(departures.len(), 1, "one of them has returned");
+        assert_eq!(departures[0].1.client, "2");
+        assert_eq!(table.departure_count, 0);
     }
 }

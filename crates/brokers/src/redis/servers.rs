@@ -113,6 +113,11 @@ impl Servers {
         self.links.usable(self.partitions[index].link)
     }
 
+    /// Whether so much is pending at the server of a partition that requests are refused.
+    pub(super) fn is_congested(&mut self, index: usize) -> bool {
+        self.usable(index).is_some_and(|connection| connection.is_congested())
+    }
+
     /// Whether a command of a partition can be written now, and is not held.
     pub(super) fn can_write(&mut self, index: usize) -> bool {
         self.partitions[index].hold.is_none() && self.usable(index).is_some()
@@ -206,7 +211,8 @@ impl Servers {
         self.encoder.request(target, context, &pending, out);
         let reserved = ReadWindow::reserve(&pending);
         let purpose = Purpose::Request(pending);
-        connection.expect(SentCommand { partition: index, deadline, purpose, reserved });
+        let sent = SentCommand::new(index, deadline, purpose);
+        connection.expect(SentCommand { reserved, ..sent });
         self.partitions[index].in_flight += 1;
         None
     }

@@ -14,7 +14,7 @@ use super::published_leaves::PublishedLeaves;
 use super::unavailable::UnavailableReason;
 use crate::channel_options::ChannelOptions;
 use crate::endpoints::Endpoints;
-use crate::limits::QUEUE_MAX;
+use crate::limits::{QUEUE_BYTES_MAX, QUEUE_MAX};
 use crate::warnings::Warnings;
 use crate::{Endpoint, LeavePublisher};
 
@@ -24,6 +24,8 @@ pub(super) struct Shared {
     queue: Mutex<Vec<Job>>,
     /// Queued requests that expect a reply.
     questions: AtomicUsize,
+    /// Bytes of queued publications.
+    bytes: AtomicUsize,
     wake: Notify,
     is_closed: AtomicBool,
     health: Mutex<Option<UnavailableReason>>,
@@ -40,6 +42,7 @@ impl Shared {
             endpoints: Endpoints::default(),
             queue: Mutex::default(),
             questions: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             wake: Notify::new(),
             is_closed: AtomicBool::new(false),
             health: Mutex::new(Some(UnavailableReason::Starting)),
@@ -89,13 +92,16 @@ impl Shared {
     /// events, must not be lost, and are bounded by the sessions.
     pub(super) fn has_room(&self) -> bool {
         self.questions.load(Ordering::Relaxed) < QUEUE_MAX
+            && self.bytes.load(Ordering::Relaxed) < QUEUE_BYTES_MAX
     }
 
     /// Queues a job. Returns whether the queue was empty: then the caller must have it processed.
     #[must_use]
     pub(super) fn push(&self, job: Job, questions: usize) -> bool {
+        let bytes = job.length();
         let mut queue = lock(&self.queue);
         queue.push(job);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.questions.fetch_add(questions, Ordering::Relaxed);
         queue.len() == 1
     }
@@ -110,6 +116,7 @@ impl Shared {
         let mut queue = lock(&self.queue);
         std::mem::swap(&mut *queue, jobs);
         self.questions.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
     }
 
     pub(super) async fn woken(&self) {

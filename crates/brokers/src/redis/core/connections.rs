@@ -80,10 +80,7 @@ impl RedisCore {
             let channel = channel.clone();
             self.send_own(now, index, CommandRequest::LimitTtl { channel, ttl_ms });
         }
-        for (channel, client) in self.present.take_departures(index) {
-            let request = PresenceRequest::Remove { channel, client };
-            self.send_own(now, index, CommandRequest::Presence(request));
-        }
+        self.send_departures(now, index);
         self.renew_presence(now, index);
         if index == 0 {
             self.registry.join(now, &mut self.servers);
@@ -96,6 +93,14 @@ impl RedisCore {
     fn send_own(&mut self, now: MonotonicTime, index: usize, request: CommandRequest) {
         let deadline = self.servers.deadline(now);
         self.send(now, index, OpenRequest::new(Endpoint(u32::MAX), request, deadline));
+    }
+
+    /// Sends departures that no server has recorded.
+    fn send_departures(&mut self, now: MonotonicTime, index: usize) {
+        for (channel, client) in self.present.take_departures(index) {
+            let request = PresenceRequest::Remove { channel, client };
+            self.send_own(now, index, CommandRequest::Presence(request));
+        }
     }
 
     /// Renews the presence of all clients of this node in a partition.
@@ -129,8 +134,10 @@ impl RedisCore {
         let count = (total as u64).div_ceil(ticks.max(1));
         for _ in 0..count {
             self.next_renewal = (self.next_renewal + 1) % total;
-            if self.servers.partitions[self.next_renewal].hold.is_none() {
-                self.renew_presence(now, self.next_renewal);
+            let index = self.next_renewal;
+            if self.servers.can_write(index) && !self.servers.is_congested(index) {
+                self.send_departures(now, index);
+                self.renew_presence(now, index);
             }
         }
     }

@@ -62,6 +62,11 @@ impl RedisCore {
         endpoints: &dyn EndpointStates,
     ) {
         let partition = request.channel().map_or(FIRST, |channel| self.servers.route(channel));
+        if self.servers.is_congested(partition)
+            && self.note_congested((endpoint, partition), &request).is_break()
+        {
+            return;
+        }
         if self.note(now, (endpoint, partition), &request, endpoints).is_break() {
             return;
         }
@@ -70,6 +75,39 @@ impl RedisCore {
         match &mut self.servers.partitions[partition].hold {
             Some(hold) => hold.held.push_back(pending),
             None => self.send(now, partition, pending),
+        }
+    }
+
+    /// Refuses a request while too much is pending. What cannot be refused becomes state, which is
+    /// sent later: memory is bounded by what the endpoints have, however often clients join and
+    /// leave. Breaks if the request is not to be sent.
+    fn note_congested(
+        &mut self,
+        (endpoint, partition): (Endpoint, usize),
+        request: &CommandRequest,
+    ) -> ControlFlow<()> {
+        if let Some(reply) = request.refuse(BrokerError::Overloaded) {
+            self.outputs.reply(endpoint, reply);
+            return ControlFlow::Break(());
+        }
+        match request {
+            CommandRequest::Presence(request) => {
+                self.present.accept(partition, endpoint, request);
+                if let PresenceRequest::Remove { channel, client } = request {
+                    let (channel, client) = (channel.clone(), client.clone());
+                    self.present.remember_departure(partition, channel, client);
+                }
+                ControlFlow::Break(())
+            }
+            // Joins and leaves are not promised.
+            CommandRequest::Announce { .. } => ControlFlow::Break(()),
+            CommandRequest::LimitTtl { channel, .. } => {
+                let is_needed = self.subscriptions.has_subscribers(partition, channel)
+                    && self.expirations.ttl_ms(channel).is_none();
+                if is_needed { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            }
+            // Few, and not to be lost.
+            _ => ControlFlow::Continue(()),
         }
     }
 

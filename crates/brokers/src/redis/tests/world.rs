@@ -5,6 +5,7 @@
 //! hidden gap, presence and lifecycle events of those who live.
 
 mod batches;
+mod congestion;
 mod endpoint;
 mod evictions;
 mod faults;

@@ -139,7 +139,18 @@ impl Pair {
         while let Some(Frame::List(words)) = decoder.next().expect("the node speaks RESP") {
             commands.push(words[0].str().expect("a name").to_owned());
         }
-        self.server.model.receive(self.next_client, &sent, now.unix_ms * 1000);
+        self.answer_with(&sent, arrives);
+        commands
+    }
+
+    /// The server answers what was sent.
+    pub(super) fn answer(&mut self, sent: &[u8]) {
+        self.answer_with(sent, |_| true);
+    }
+
+    fn answer_with(&mut self, sent: &[u8], arrives: impl Fn(&Frame) -> bool) {
+        let now = self.now();
+        self.server.model.receive(self.next_client, sent, now.unix_ms * 1000);
         let mut decoder = RespDecoder::default();
         decoder.buffer().extend_from_slice(&self.server.model.take_output(self.next_client));
         let frames: Vec<_> =
@@ -147,7 +158,6 @@ impl Pair {
         let frames = frames.into_iter().filter(arrives).collect();
         let event = DriverEvent::Link(self.connection_id, LinkEvent::Frames(frames));
         self.core.handle_event(now, event);
-        commands
     }
 
     pub(super) fn outputs(&mut self) -> Vec<CoreOutput> {
