@@ -1,5 +1,5 @@
-//! Which requests are admitted to the queues of a broker when they are full, also of those that have
-//! no reply and so cannot be refused.
+//! Which requests are admitted to the queues of a broker when they are full, also of those that
+//! have no reply and so cannot be refused.
 //!
 //! Invariant: while the queues are full, an end (`Unsubscribe`, `Remove`) is queued only if its
 //! beginning (`Subscribe`, `Add`) was, and an `Add` waits here until there is room or its client is

@@ -1,5 +1,5 @@
-//! The channel tasks that have neither subscribers nor requests. They wait, since the state of their
-//! stream saves the next publisher a read.
+//! The channel tasks that have neither subscribers nor requests. They wait, since the state of
+//! their stream saves the next publisher a read.
 //!
 //! Invariant: at most [`IDLE_TASKS_MAX`] tasks wait; when another one begins to, the one that has
 //! waited longest ends.

@@ -1,8 +1,8 @@
 //! Publications without the stream whose arrival at the server is not certain yet.
 //!
 //! Invariant: each is answered once, when an echo that was sent after it has returned and the
-//! subscribers of this node have what arrived before the echo, when the echo has failed, or when its
-//! publisher does not wait any longer.
+//! subscribers of this node have what arrived before the echo, when the echo has failed, or when
+//! its publisher does not wait any longer.
 
 use std::collections::VecDeque;
 use std::time::Instant;
