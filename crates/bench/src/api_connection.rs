@@ -15,7 +15,7 @@ use mio::{Interest, Registry, Token};
 use super::client_connection;
 use super::grpc_exchange::GrpcExchange;
 use super::http_response::{HttpResponse, Progress};
-use super::plan::{ApiProtocol, Security};
+use super::plan::{ApiProtocol, ApiTarget, Security};
 use super::transport::Transport;
 
 /// A persistent connection to the server API, over HTTP or gRPC.
@@ -49,13 +49,13 @@ const WAITING_MAX: usize = 100_000;
 
 impl ApiConnection {
     pub(crate) fn dial(
-        (address, authority, security): (SocketAddr, &str, Option<&Security>),
-        (protocol, path, key): (ApiProtocol, &str, &str),
+        target: &ApiTarget,
         batch: u32,
         registry: &Registry,
         token: Token,
     ) -> Result<ApiConnection, String> {
-        let security = security.cloned();
+        let ApiTarget { protocol, address, authority, security, path, key } = target;
+        let (address, security) = (*address, security.clone());
         let registry = registry.try_clone().map_err(|error| error.to_string())?;
         let stream = dial(address, security.as_ref(), &registry, token)?;
         let method = if batch > 1 { "batch" } else { "publish" };

@@ -82,20 +82,26 @@ pub(crate) enum ClientLogin {
     Secret(String),
 }
 
+/// The server API to publish through.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ApiTarget {
+    pub(crate) protocol: ApiProtocol,
+    pub(crate) address: SocketAddr,
+    /// Host and port for the `Host` header or `:authority`.
+    pub(crate) authority: String,
+    /// TLS; `None` without it.
+    pub(crate) security: Option<Security>,
+    /// Path of the API over HTTP.
+    pub(crate) path: String,
+    /// API key.
+    pub(crate) key: String,
+}
+
 /// Who publishes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum PublisherPlan {
     /// The server API, over connections that stay.
-    Api {
-        protocol: ApiProtocol,
-        address: SocketAddr,
-        authority: String,
-        security: Option<Security>,
-        path: String,
-        key: String,
-        connections: u32,
-        batch: u32,
-    },
+    Api { api: ApiTarget, connections: u32, batch: u32 },
     /// One client that only publishes, there.
     Client(Box<ServerTarget>),
     /// Client `n` publishes stream `n`.

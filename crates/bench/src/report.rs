@@ -95,6 +95,14 @@ impl Quantiles {
     }
 }
 
+/// What was measured of the server during a run.
+pub(crate) struct MeasuredUsage {
+    pub(crate) spent: CpuUsage,
+    /// Seconds in which the time was spent.
+    pub(crate) seconds: f64,
+    pub(crate) memory: Memory,
+}
+
 /// Memory of the server around the connecting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
@@ -110,11 +118,11 @@ const CONNECTIONS_FOR_MEMORY: u32 = 1_000;
 impl ServerUsage {
     pub(crate) fn of(
         process: u32,
-        spent: CpuUsage,
-        memory: Memory,
-        (connections, seconds): (u32, f64),
+        measured: &MeasuredUsage,
+        connections: u32,
         totals: &RunTotals,
     ) -> ServerUsage {
+        let MeasuredUsage { spent, seconds, memory } = measured;
         let deliveries = totals.deliveries.max(1) as f64;
         let (grown, held) = (memory.after.saturating_sub(memory.before) as f64, memory.held);
         ServerUsage {

@@ -15,7 +15,7 @@ use super::clock;
 use super::plan::{GeneratorCommand, ProcessEvent, PublisherPlan};
 use super::process_usage::{self, CpuTime};
 use super::processes::{ProcessKind, Processes};
-use super::report::{Generator, Memory, Quantiles, Report, Sample, ServerUsage};
+use super::report::{Generator, MeasuredUsage, Memory, Quantiles, Report, Sample, ServerUsage};
 use super::run_totals::RunTotals;
 use super::workload::{self, Workload};
 
@@ -27,6 +27,16 @@ const SILENCE: Duration = Duration::from_secs(60);
 const LATE_MAX_US: f64 = 5_000.0;
 /// Part of a core from which on the generator is the bottleneck.
 const BUSY_MAX: f64 = 0.95;
+
+/// The server of a run.
+struct MeasuredServer {
+    /// Address that clients connected to.
+    url: String,
+    /// Seconds from the signal to the last delivery.
+    seconds: f64,
+    /// Its use of the machine, if it was measured.
+    server: Option<ServerUsage>,
+}
 
 struct Run {
     processes: Processes,
@@ -65,12 +75,13 @@ pub(crate) fn run(scenario: &Scenario, parse_duration: DurationParser) -> anyhow
         false => run.seconds(),
     };
     let server = match (process, spent, memory) {
-        (Some(process), Some((spent, wall)), Some(memory)) => {
-            Some(ServerUsage::of(process, spent, memory, (workload.clients(), wall), &run.totals))
+        (Some(process), Some((spent, seconds)), Some(memory)) => {
+            let measured = MeasuredUsage { spent, seconds, memory };
+            Some(ServerUsage::of(process, &measured, workload.clients(), &run.totals))
         }
         _ => None,
     };
-    Ok(run.report(scenario, workload, (url, seconds), server))
+    Ok(run.report(scenario, workload, MeasuredServer { url, seconds, server }))
 }
 
 /// The processes of a run, before the signal.
@@ -272,13 +283,8 @@ impl Run {
         (self.totals.took_ns as f64 / 1e9).max(0.001)
     }
 
-    fn report(
-        self,
-        scenario: &Scenario,
-        workload: Workload,
-        (url, seconds): (String, f64),
-        server: Option<ServerUsage>,
-    ) -> Report {
+    fn report(self, scenario: &Scenario, workload: Workload, measured: MeasuredServer) -> Report {
+        let MeasuredServer { url, seconds, server } = measured;
         let Run { processes, samples, totals, failures, .. } = self;
         let given = scenario.arguments();
         let deliveries = totals.deliveries.max(1) as f64;

@@ -132,16 +132,10 @@ impl Storm {
 
     /// Publishes what clients will have missed.
     fn publish_past(&mut self) -> Result<(), String> {
-        let PublisherPlan::Api { protocol, address, authority, security, path, key, .. } =
-            &self.plan.publisher
-        else {
-            return Ok(());
-        };
+        let PublisherPlan::Api { api: target, .. } = &self.plan.publisher else { return Ok(()) };
         let mut random = Rng::with_seed(u64::from(self.plan.first_channel));
         let registry = self.poll.registry();
-        let server = (*address, authority.as_str(), security.as_ref());
-        let form = (*protocol, path.as_str(), key.as_str());
-        let mut api = ApiConnection::dial(server, form, 1, registry, API)?;
+        let mut api = ApiConnection::dial(target, 1, registry, API)?;
         for channel in 0..self.plan.channels {
             let name = self.plan.target.channel_name(self.plan.first_channel + channel);
             for number in 0..u64::from(self.plan.recover) {

@@ -248,23 +248,12 @@ impl Worker {
             return Ok(());
         }
         match &self.plan.publisher {
-            PublisherPlan::Api {
-                protocol,
-                address,
-                authority,
-                security,
-                path,
-                key,
-                connections,
-                batch,
-            } => {
+            PublisherPlan::Api { api, connections, batch } => {
                 for index in 0..*connections as usize {
                     let token = Token(API_CONNECTIONS + index);
                     let registry = self.poll.registry();
-                    let server = (*address, authority.as_str(), security.as_ref());
-                    let form = (*protocol, path.as_str(), key.as_str());
-                    let api = ApiConnection::dial(server, form, *batch, registry, token)?;
-                    self.api_connections.push(api);
+                    let connection = ApiConnection::dial(api, *batch, registry, token)?;
+                    self.api_connections.push(connection);
                 }
             }
             PublisherPlan::Client(target) => {

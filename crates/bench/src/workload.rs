@@ -13,7 +13,7 @@ use crate::usage::{UsageError, usage_error};
 use super::arguments::{Arguments, PublishBy, Scenario};
 use super::payload::PayloadSpec;
 use super::plan::{
-    ApiProtocol, ClientLogin, Load, Plan, PublisherPlan, RedisBaselinePlan, Security,
+    ApiProtocol, ApiTarget, ClientLogin, Load, Plan, PublisherPlan, RedisBaselinePlan, Security,
     SendBaselinePlan, ServerTarget, StormPlan,
 };
 use super::publication_tag::SIZE_MIN;
@@ -257,16 +257,8 @@ pub(crate) fn publisher(
             let key = given.api_key.clone().unwrap_or_default();
             let connections = given.api_connections.clamp(1, 1000);
             let batch = given.batch.clamp(1, 1000);
-            Ok(PublisherPlan::Api {
-                protocol,
-                address,
-                authority,
-                security,
-                path,
-                key,
-                connections,
-                batch,
-            })
+            let api = ApiTarget { protocol, address, authority, security, path, key };
+            Ok(PublisherPlan::Api { api, connections, batch })
         }
     }
 }

@@ -33,8 +33,6 @@ pub struct MessageOrigin {
 pub enum RecordOffset {
     /// Offset in a partition, sequence of a stream, or id of a row.
     Number(u64),
-    /// Id of an entry of a Redis stream: milliseconds and sequence.
-    StreamId(u64, u64),
     /// Position in the write-ahead log of PostgreSQL.
     Lsn(u64),
 }
@@ -76,7 +74,6 @@ impl fmt::Display for RecordOffset {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RecordOffset::Number(number) => write!(formatter, "{number}"),
-            RecordOffset::StreamId(ms, sequence) => write!(formatter, "{ms}-{sequence}"),
             RecordOffset::Lsn(lsn) => write!(formatter, "{:X}/{:X}", lsn >> 32, lsn & 0xFFFF_FFFF),
         }
     }
@@ -105,7 +102,6 @@ mod tests {
             offset,
         };
         assert_eq!(origin(Some(3), RecordOffset::Number(42)).to_string(), "events[3]@42");
-        assert_eq!(origin(None, RecordOffset::StreamId(17, 2)).to_string(), "events@17-2");
         assert_eq!(
             origin(None, RecordOffset::Lsn(0x16_B374_D848)).to_string(),
             "events@16/B374D848"

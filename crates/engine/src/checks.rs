@@ -23,6 +23,13 @@ pub(crate) struct Checks {
     due: VecDeque<(Tick, u32)>,
 }
 
+/// Time until a comparison, of which the second half is random.
+pub(crate) struct CheckDelay<'r> {
+    /// `client.channel_position_check_delay`.
+    pub(crate) delay_ms: u64,
+    pub(crate) random: &'r mut Random,
+}
+
 impl Checks {
     pub(crate) fn new(now_ms: u64) -> Checks {
         Checks { wheel: Wheel::new(now_ms), due: VecDeque::new() }
@@ -32,11 +39,12 @@ impl Checks {
     pub(crate) fn watch(
         &mut self,
         now_ms: u64,
-        (slot, channel): (u32, &mut Channel),
-        (delay_ms, random): (u64, &mut Random),
+        slot: u32,
+        channel: &mut Channel,
+        delay: CheckDelay<'_>,
     ) {
         if channel.check.is_none() {
-            self.put(now_ms, (slot, channel), (delay_ms, random));
+            self.put(now_ms, slot, channel, delay);
         }
     }
 
@@ -44,8 +52,9 @@ impl Checks {
     pub(crate) fn put(
         &mut self,
         verified_at_ms: u64,
-        (slot, channel): (u32, &mut Channel),
-        (delay_ms, random): (u64, &mut Random),
+        slot: u32,
+        channel: &mut Channel,
+        CheckDelay { delay_ms, random }: CheckDelay<'_>,
     ) {
         let half = delay_ms / 2;
         let tick = self.wheel.tick_for(verified_at_ms + half + random.below(delay_ms - half));

@@ -50,6 +50,13 @@ pub(crate) struct SubscriberKey {
     pub(crate) index: u32,
 }
 
+/// The position of a publication that the broker has delivered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReceivedPosition<'p> {
+    pub(crate) epoch: &'p Arc<str>,
+    pub(crate) offset: u64,
+}
+
 impl Channel {
     /// Applies the position of a received publication. Subscribers with a position of another epoch
     /// have a gap, except joining ones, which compare by themselves.
@@ -57,10 +64,10 @@ impl Channel {
         &mut self,
         now_ms: u64,
         slot: u32,
-        position: (&Arc<str>, u64),
+        position: ReceivedPosition<'_>,
         gaps: &mut Vec<(u32, SubscriberKey)>,
     ) {
-        let (epoch, offset) = position;
+        let ReceivedPosition { epoch, offset } = position;
         self.verified_at_ms = now_ms;
         if self.epoch == *epoch {
             self.offset = self.offset.max(offset);
@@ -218,7 +225,7 @@ impl Hub {
     }
 
     /// Every channel with its number of subscribers.
-    pub fn census(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+    pub fn channel_counts(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         self.channels.iter().map(|(_, channel)| (&channel.name, channel.subscribers.len()))
     }
 

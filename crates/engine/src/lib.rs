@@ -19,7 +19,7 @@ mod checks;
 pub mod claims;
 pub mod counters;
 mod credentials;
-mod departures;
+mod delayed_leaves;
 pub mod encoding;
 pub mod hash_keys;
 pub mod history;

@@ -6,22 +6,22 @@
 pub const BACKLOG_COMMANDS_MAX: usize = 2 * wire::limits::COMMANDS_PER_MESSAGE_MAX;
 
 /// Number of queued commands at which reading from the peer stops.
-pub const BACKLOG_COMMANDS_WANTED: usize = 256;
+pub const BACKLOG_COMMANDS_PAUSE: usize = 256;
 
 /// Maximum bytes of queued messages; a peer that exceeds it floods (3013). One read may return
 /// several messages of the default size, and inflate to ten times that.
 pub const BACKLOG_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bytes of queued messages at which reading from the peer stops.
-pub const BACKLOG_BYTES_WANTED: usize = 64 * 1024;
+pub const BACKLOG_BYTES_PAUSE: usize = 64 * 1024;
 
 /// Maximum number of a session's commands that await the broker. Further commands are queued until
 /// half of them are answered.
-pub const QUESTIONS_MAX: u16 = 128;
+pub const PENDING_COMMANDS_MAX: u16 = 128;
 
 /// Of these, commands whose answers may be as large as a reply can be: history and presence. Few,
 /// so that the answers of one session do not delay the other sessions of its worker.
-pub const HEAVY_QUESTIONS_MAX: u16 = 4;
+pub const PENDING_HEAVY_COMMANDS_MAX: u16 = 4;
 
 /// Maximum bytes of revocations that a node stores: some hundred thousand of them.
 pub const REVOCATIONS_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -83,8 +83,8 @@ pub const SYSTEM_HISTORY_SIZE: u32 = 1_000;
 /// Milliseconds for which they are retained: a year, the maximum for any history.
 pub const SYSTEM_HISTORY_TTL_MS: u64 = 365 * 24 * 3_600_000;
 
-/// Maximum number of pending departures of one worker; above it the oldest are published early.
-pub const DEPARTURES_MAX: usize = 100_000;
+/// Maximum number of pending leave messages of one worker; above it the oldest are published early.
+pub const DELAYED_LEAVES_MAX: usize = 100_000;
 
 /// Milliseconds for which an idempotency key is stored: five minutes (docs/api.md).
 pub const IDEMPOTENCY_TTL_MS: u64 = 300_000;
@@ -97,10 +97,10 @@ pub const TTL_SECONDS_MAX: i64 = 365 * 24 * 3600;
 pub const RENEWAL_RETRY_SECONDS: i64 = 60;
 
 const _: () = assert!(ID_BYTES_MAX + REVOCATION_COST < REVOCATIONS_BYTES_MAX / 1_000);
-const _: () = assert!(QUESTIONS_MAX.is_multiple_of(HEAVY_QUESTIONS_MAX));
+const _: () = assert!(PENDING_COMMANDS_MAX.is_multiple_of(PENDING_HEAVY_COMMANDS_MAX));
 const _: () = assert!(BACKLOG_COMMANDS_MAX >= wire::limits::COMMANDS_PER_MESSAGE_MAX);
-const _: () = assert!(BACKLOG_COMMANDS_WANTED < BACKLOG_COMMANDS_MAX);
-const _: () = assert!(BACKLOG_BYTES_WANTED < BACKLOG_BYTES_MAX);
+const _: () = assert!(BACKLOG_COMMANDS_PAUSE < BACKLOG_COMMANDS_MAX);
+const _: () = assert!(BACKLOG_BYTES_PAUSE < BACKLOG_BYTES_MAX);
 const _: () = assert!(CHECKS_PER_TURN * 100 <= PENDING_MAX);
 const _: () = assert!(WHEEL_SLOTS.is_power_of_two(), "the slot of a tick is found by a mask");
 const _: () = assert!(WHEEL_SLOTS >= 64, "slots are marked in words of 64 bits");

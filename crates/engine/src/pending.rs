@@ -40,7 +40,7 @@ pub(crate) struct PendingCommand {
     pub(crate) session: SessionKey,
     /// Id chosen by the client.
     pub(crate) id: u32,
-    /// Its share of [`crate::limits::QUESTIONS_MAX`] until the reply.
+    /// Its share of [`crate::limits::PENDING_COMMANDS_MAX`] until the reply.
     pub(crate) cost: u16,
 }
 

@@ -84,7 +84,7 @@ pub(crate) struct Session {
     pub(crate) expire_at: Option<i64>,
     pub(crate) timers: Timers,
     pub(crate) ping_style: PingStyle,
-    /// Cost of the commands that await the broker, up to [`QUESTIONS_MAX`].
+    /// Cost of the commands that await the broker, up to [`PENDING_COMMANDS_MAX`].
     pub(crate) questions: u16,
     /// Unix time in milliseconds of the admission.
     pub(crate) admitted_at_ms: i64,
@@ -129,7 +129,7 @@ pub(crate) struct Subscription {
     pub(crate) joining: Option<Box<Joining>>,
 }
 
-/// Flags of a subscription. Fixed when it begins, except `knows_of_skipped`.
+/// Flags of a subscription. Fixed when it begins, except `was_notified_of_skip`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SubscriptionTraits {
     pub(crate) is_server_side: bool,
@@ -144,7 +144,7 @@ pub(crate) struct SubscriptionTraits {
     /// Whether it receives joins and leaves of others.
     pub(crate) wants_membership: bool,
     /// Whether the client was notified that it misses publications that are not JSON.
-    pub(crate) knows_of_skipped: bool,
+    pub(crate) was_notified_of_skip: bool,
 }
 
 /// Whether a reply or push was sent as a whole.

@@ -158,6 +158,15 @@ pub(crate) struct Turn<'w> {
     pub(crate) out: &'w mut Outputs,
 }
 
+/// A claim of a token that does not match the session or channel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TokenMismatch<'t> {
+    pub(crate) kind: TokenKind,
+    pub(crate) claim: TokenClaim,
+    /// Value of the claim.
+    pub(crate) found: &'t str,
+}
+
 /// Outputs produced while handling inputs, for the worker and its driver.
 #[derive(Debug)]
 pub(crate) struct Outputs {
@@ -214,9 +223,8 @@ impl Outputs {
     pub(crate) fn note_mismatch(
         &mut self,
         key: SessionKey,
-        kind: TokenKind,
         channel: &str,
-        (claim, found): (TokenClaim, &str),
+        TokenMismatch { kind, claim, found }: TokenMismatch<'_>,
     ) {
         let found = found.chars().take(NOTED_CHARACTERS_MAX).collect::<String>().into();
         self.note_cause(key, channel, SessionNotice::TokenMismatch { kind, claim, found });

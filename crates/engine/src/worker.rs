@@ -27,7 +27,7 @@ use crate::call::SessionCallId;
 use crate::capacity::{Kept, shrink_queue, shrink_vec};
 use crate::checks::Checks;
 use crate::counters::Counters;
-use crate::departures::Departures;
+use crate::delayed_leaves::DelayedLeaves;
 use crate::encoding::Encoder;
 use crate::hash_keys::HashKeys;
 use crate::hub::Hub;
@@ -44,7 +44,7 @@ use crate::time::Now;
 use crate::turn::{Effect, Outputs, Turn};
 use crate::users::Users;
 use crate::wheel::{Tick, Wheel};
-use abandon::Doing;
+use abandon::CurrentInput;
 
 pub use views::{ClientView, Identity};
 
@@ -62,9 +62,9 @@ pub struct Worker {
     random: Random,
     out: Outputs,
     checks: Checks,
-    departures: Departures,
+    delayed_leaves: DelayedLeaves,
     /// The current input, for [`Worker::handle_panic`].
-    doing: Doing,
+    current_input: CurrentInput,
     recent: RecentChannels,
     shared: Option<Arc<SharedBuckets>>,
 }
@@ -94,8 +94,8 @@ impl Worker {
             random: Random::new(seed),
             out: Outputs::new(encoder, hasher),
             checks: Checks::new(now.monotonic_ms),
-            departures: Departures::default(),
-            doing: Doing::Nothing,
+            delayed_leaves: DelayedLeaves::default(),
+            current_input: CurrentInput::Nothing,
             recent: RecentChannels::new(hasher),
             shared: None,
         }
@@ -206,7 +206,7 @@ impl Worker {
         }
         self.due.shrink_to(256);
         self.check_positions(now);
-        self.departures.publish_due(now.monotonic_ms, &mut self.out);
+        self.delayed_leaves.publish_due(now.monotonic_ms, &mut self.out);
         self.remove_closing(now);
     }
 
@@ -288,10 +288,10 @@ impl Worker {
     /// horizon if there are no timers.
     #[must_use]
     pub fn next_timeout_ms(&self) -> u64 {
-        let departure = self.departures.next_at_ms();
+        let leave = self.delayed_leaves.next_at_ms();
         let due = (!self.due.is_empty()).then_some(0);
         let sessions = self.wheel.next_at_ms();
-        let times = [sessions, self.checks.next_at_ms(), departure, due];
+        let times = [sessions, self.checks.next_at_ms(), leave, due];
         times.into_iter().flatten().min().unwrap_or(self.wheel.horizon_ms())
     }
 
@@ -364,7 +364,7 @@ impl Worker {
     /// Number of subscriptions of all sessions, including those that are not active yet.
     #[must_use]
     pub fn subscription_count(&self) -> usize {
-        self.hub.census().map(|(_, subscribers)| subscribers).sum()
+        self.hub.channel_counts().map(|(_, subscribers)| subscribers).sum()
     }
 
     /// Replaces the rules. Existing subscriptions keep their options.
@@ -392,10 +392,10 @@ impl Worker {
             checks: &mut self.checks,
             out: &mut self.out,
         };
-        self.doing = Doing::Session(key);
+        self.current_input = CurrentInput::Session(key);
         handle(session, &mut turn);
         session.resume(&mut turn);
-        self.doing = Doing::Nothing;
+        self.current_input = CurrentInput::Nothing;
     }
 
     /// Completes the handling of a session: reports gaps, removes closed sessions, schedules
@@ -449,13 +449,13 @@ impl Worker {
         reason: impl FnOnce() -> Cow<'static, str>,
     ) {
         let grace_ms = self.rules.client.leave_grace_ms;
-        let mut parted = Vec::new();
+        let mut ended = Vec::new();
         self.with_session(now, key, |session, turn| {
             while let Some(last) = session.subscriptions.len().checked_sub(1) {
                 if grace_ms == 0 {
                     join::leave(session, turn, last);
                 } else {
-                    parted.push(join::part(session, turn, last));
+                    ended.push(join::end_subscription(session, turn, last));
                 }
             }
             if let Some(info) = &session.info {
@@ -467,14 +467,14 @@ impl Worker {
                 }
             }
         });
-        for departure in parted {
-            self.departures.keep(now.monotonic_ms + grace_ms, departure, &mut self.out);
+        for leave in ended {
+            self.delayed_leaves.keep(now.monotonic_ms + grace_ms, leave, &mut self.out);
         }
     }
 
-    /// Publishes all pending departures at once, because this worker ends.
-    pub fn publish_departures(&mut self) {
-        self.departures.publish_all(&mut self.out);
+    /// Publishes all delayed leave messages at once, because this worker ends.
+    pub fn publish_delayed_leaves(&mut self) {
+        self.delayed_leaves.publish_all(&mut self.out);
     }
 
     fn handle_control(&mut self, now: Now, control: &Arc<Control>) {

@@ -166,7 +166,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "every skipped publication is notified",
         file: "session/skipped.rs",
-        right: "if std::mem::replace(&mut traits.knows_of_skipped, true) {",
+        right: "if std::mem::replace(&mut traits.was_notified_of_skip, true) {",
         wrong: "if false {",
         oracles: &["Duplicate"],
     },

@@ -5,8 +5,8 @@
 //! admitted connections count towards `client.connection_limit` and `client.user_connection_limit`.
 
 pub mod call_place;
-pub mod judgement;
 pub mod revoked;
+pub mod token_result;
 pub mod unauthenticated;
 pub mod verification;
 

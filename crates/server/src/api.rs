@@ -30,6 +30,7 @@ use axum::routing::{any, get};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use wire::protocol::ErrorCode;
 
 use crate::config::ErrorMode;
 use crate::json::Object;
@@ -59,12 +60,15 @@ pub(crate) struct ApiState {
 static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 static X_ERROR_MODE: HeaderName = HeaderName::from_static("x-centrifugo-error-mode");
 
+/// Number of the error for requests that cannot be read.
+const BAD_REQUEST: u32 = ErrorCode::BadRequest.number();
+
 /// The description of this API for tools.
 const OPENAPI: &str = include_str!("api/openapi.json");
 
 /// One line of the legacy format of `POST /api`.
 #[derive(Deserialize)]
-struct OldCommand<'a> {
+struct LegacyCommand<'a> {
     method: String,
     #[serde(borrow)]
     params: Option<&'a RawValue>,
@@ -75,7 +79,7 @@ pub(crate) fn routes(path: &str, api: Arc<ApiState>) -> Router {
     let mut router = Router::new()
         .route(&format!("{path}/openapi.json"), get(describe))
         .route(&format!("{path}/{{method}}"), any(call_by_name))
-        .route(path, any(call_old));
+        .route(path, any(call_legacy));
     // A route without a parameter costs a call much less.
     for (name, method) in METHODS {
         let handler =
@@ -101,7 +105,11 @@ async fn call_by_name(
         return call(api, method, request).await;
     }
     match api.read(request).await {
-        Ok(_) => refuse(StatusCode::NOT_FOUND, 104, &no_method(&name).message),
+        Ok(_) => refuse(
+            StatusCode::NOT_FOUND,
+            ErrorCode::MethodNotFound.number(),
+            &no_method(&name).message,
+        ),
         Err(response) => response,
     }
 }
@@ -116,7 +124,7 @@ async fn call(api: Arc<ApiState>, method: Method, request: Request) -> Response 
     match api.run(&call, method, &body).await {
         Ok(result) if method == Method::Batch => answer(StatusCode::OK, result),
         Ok(result) => answer(StatusCode::OK, format!("{{\"result\":{result}}}")),
-        Err(MethodFailure::Unreadable(text)) => refuse(StatusCode::BAD_REQUEST, 107, &text),
+        Err(MethodFailure::Unreadable(text)) => refuse(StatusCode::BAD_REQUEST, BAD_REQUEST, &text),
         Err(MethodFailure::Api(error)) => match mode {
             ErrorMode::Body => {
                 answer(StatusCode::OK, format!("{{\"error\":{}}}", error::json(&error)))
@@ -127,7 +135,7 @@ async fn call(api: Arc<ApiState>, method: Method, request: Request) -> Response 
 }
 
 /// `POST /api`: lines of `{"method":…,"params":…}`, answered line by line.
-async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Response {
+async fn call_legacy(State(api): State<Arc<ApiState>>, request: Request) -> Response {
     let (call, body) = match api.read(request).await {
         Ok(read) => read,
         Err(response) => return response,
@@ -138,9 +146,11 @@ async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Respons
     }
     let mut replies = String::new();
     for line in lines() {
-        let Object(command): Object<OldCommand<'_>> = match serde_json::from_slice(line) {
+        let Object(command): Object<LegacyCommand<'_>> = match serde_json::from_slice(line) {
             Ok(command) => command,
-            Err(error) => return refuse(StatusCode::BAD_REQUEST, 107, &unreadable(line, &error)),
+            Err(error) => {
+                return refuse(StatusCode::BAD_REQUEST, BAD_REQUEST, &unreadable(line, &error));
+            }
         };
         let params = command.params.map_or("{}", RawValue::get);
         let result = match Method::named(&command.method) {
@@ -151,7 +161,7 @@ async fn call_old(State(api): State<Arc<ApiState>>, request: Request) -> Respons
             Ok(result) => format!("{{\"result\":{result}}}"),
             Err(MethodFailure::Api(error)) => error::reply(&call, &error, API_REPLY_FREE),
             Err(MethodFailure::Unreadable(text)) => {
-                return refuse(StatusCode::BAD_REQUEST, 107, &text);
+                return refuse(StatusCode::BAD_REQUEST, BAD_REQUEST, &text);
             }
         };
         if !replies.is_empty() {
@@ -170,7 +180,8 @@ impl ApiState {
             let address = origin.map(|origin| origin.client);
             self.gate.note_refused(request.uri().path(), address, refusal);
             let text = "the API key is missing or wrong (header X-API-Key)";
-            let mut response = refuse(StatusCode::UNAUTHORIZED, 101, text);
+            let mut response =
+                refuse(StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized.number(), text);
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("apikey"));
             response
         })?;
@@ -185,18 +196,18 @@ impl ApiState {
         }
         if request.method() != HttpMethod::POST {
             let text = "the server API is called with POST";
-            let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, 107, text);
+            let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, BAD_REQUEST, text);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return Err(response);
         }
         let encoding = request.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         if encoding.is_some_and(|encoding| !matches!(encoding, b"" | b"identity")) {
             let text = "Content-Encoding is not supported; send the body uncompressed";
-            return Err(refuse(StatusCode::BAD_REQUEST, 107, text));
+            return Err(refuse(StatusCode::BAD_REQUEST, BAD_REQUEST, text));
         }
         let too_large = || {
             let text = format!("the body may have {API_BODY_MAX} bytes at most");
-            refuse(StatusCode::PAYLOAD_TOO_LARGE, 107, &text)
+            refuse(StatusCode::PAYLOAD_TOO_LARGE, BAD_REQUEST, &text)
         };
         let announced =
             request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
@@ -207,8 +218,12 @@ impl ApiState {
         match timeout_if_late(BODY_TIMEOUT, to_bytes(request.into_body(), API_BODY_MAX)).await {
             Ok(Ok(body)) => Ok((ApiCall::new(key), body)),
             Ok(Err(error)) if is_length_error(&error) => Err(too_large()),
-            Ok(Err(_)) => Err(refuse(StatusCode::BAD_REQUEST, 107, "the body cannot be read")),
-            Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, 107, "the body took too long")),
+            Ok(Err(_)) => {
+                Err(refuse(StatusCode::BAD_REQUEST, BAD_REQUEST, "the body cannot be read"))
+            }
+            Err(_) => {
+                Err(refuse(StatusCode::REQUEST_TIMEOUT, BAD_REQUEST, "the body took too long"))
+            }
         }
     }
 
@@ -221,7 +236,7 @@ impl ApiState {
 
     /// Refuses a command whose method does not exist. It costs the caller as much as any other.
     async fn refuse_unknown(&self, call: &ApiCall, name: &str) -> Outcome {
-        self.gate.pay(call).await?;
+        self.gate.take_rate_permit(call).await?;
         Err(no_method(name).into())
     }
 

@@ -73,7 +73,7 @@ impl Backends {
     ) {
         let Some(asked) = Asked::of(call) else { return };
         let answer =
-            PendingAnswer { place, method: asked.method, inbox: inbox.clone(), is_due: true };
+            PendingResult { place, method: asked.method, inbox: inbox.clone(), is_due: true };
         let Some(backend) = self.by_key.get(&asked.key).cloned() else {
             error!(key = ?asked.key, "no backend is configured for this proxy; restart this node after a change of proxies");
             return;
@@ -97,26 +97,26 @@ impl Backends {
 }
 
 /// The result that a session waits for. Dropped before it is known, it is a temporary error.
-struct PendingAnswer {
+struct PendingResult {
     place: CallPlace,
     method: ProxyMethod,
     inbox: Arc<WorkerInbox>,
     is_due: bool,
 }
 
-impl PendingAnswer {
+impl PendingResult {
     fn send(mut self, outcome: CallOutcome) {
         self.is_due = false;
-        self.inbox.send(Input::BackendAnswer(self.place, Box::new(outcome)));
+        self.inbox.send(Input::BackendResult(self.place, Box::new(outcome)));
     }
 }
 
-impl Drop for PendingAnswer {
+impl Drop for PendingResult {
     fn drop(&mut self) {
         if self.is_due {
             let refusal = CallRefusal::Error(ErrorCode::Internal.into());
             let outcome = Box::new(refused(self.method, refusal));
-            self.inbox.send(Input::BackendAnswer(self.place, outcome));
+            self.inbox.send(Input::BackendResult(self.place, outcome));
         }
     }
 }

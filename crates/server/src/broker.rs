@@ -21,7 +21,7 @@ use crate::config::{Config, Engine, RedisEngine};
 use crate::supervision::start::Starting;
 
 /// Interval between checks of the broker's health.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+const HEALTH_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Time after which waiting for the broker is logged.
 const LOG_AFTER: Duration = Duration::from_secs(1);
@@ -127,7 +127,7 @@ async fn wait(
             warn!(%reason, option, "waiting for Redis; only /health and /ready are served yet");
             logged = reason;
         }
-        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        tokio::time::sleep(HEALTH_POLL_INTERVAL).await;
     }
 }
 
@@ -142,7 +142,7 @@ pub(crate) async fn watch(broker: Arc<BrokerParts>) {
     let mut last = Health::Ready;
     let mut logged: VecDeque<(Instant, String)> = VecDeque::new();
     loop {
-        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        tokio::time::sleep(HEALTH_POLL_INTERVAL).await;
         logged.retain(|(at, _)| at.elapsed() < WARN_EVERY);
         while let Some(warning) = broker.take_warning() {
             let kind = kind(&warning);

@@ -6,9 +6,11 @@ mod integer;
 mod numeric_date;
 mod object;
 mod overrides;
+mod string_end;
 
 pub(crate) use identifier::Identifier;
 pub(crate) use integer::Integer;
 pub(crate) use numeric_date::NumericDate;
 pub(crate) use object::Object;
 pub(crate) use overrides::OverridesJson;
+pub(crate) use string_end::end_of_string;

@@ -158,7 +158,7 @@ pub const API_BODY_MAX: usize = 8 * 1024 * 1024;
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Timeout of a request to the broker or to a worker.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An answer of all workers is reused for this multiple of its duration, so that continuous
 /// requests take at most a twentieth of the workers' time.
@@ -179,7 +179,7 @@ pub const API_ITEMS_MAX: usize = 10_000;
 
 /// Bytes of the response to one request of the server API, with all commands of a batch: several
 /// times the largest history that is read at once, and far below the memory of a server.
-pub const API_ANSWER_MAX: usize = 32 * 1024 * 1024;
+pub const API_RESPONSE_MAX: usize = 32 * 1024 * 1024;
 
 /// Bytes of a reply that every command of a request may have, whatever the others have: more than
 /// results of methods that change something, and than usual errors.
@@ -188,16 +188,16 @@ pub const API_REPLY_FREE: usize = 256;
 /// Bytes around a reply: the name of its method and punctuation.
 pub const API_REPLY_FRAME: usize = 64;
 
-const _: () = assert!(API_ITEMS_MAX * (API_REPLY_FREE + API_REPLY_FRAME) < API_ANSWER_MAX / 8);
+const _: () = assert!(API_ITEMS_MAX * (API_REPLY_FREE + API_REPLY_FRAME) < API_RESPONSE_MAX / 8);
 
 /// Bytes of a broadcast's result about one channel: offset, epoch and names of fields. They are
 /// reserved before the broadcast runs.
 pub const API_PUBLISHED_MAX: usize = 128;
 
-const _: () = assert!(API_ITEMS_MAX * API_PUBLISHED_MAX < API_ANSWER_MAX / 8);
+const _: () = assert!(API_ITEMS_MAX * API_PUBLISHED_MAX < API_RESPONSE_MAX / 8);
 
 /// Concurrent reads of histories and presences for the server API; further ones wait. Together with
-/// [`API_ANSWER_MAX`] it bounds the memory of all requests.
+/// [`API_RESPONSE_MAX`] it bounds the memory of all requests.
 pub const API_READS_MAX: usize = 16;
 
 /// Log lines about refusals of one subject at once: enough to identify the clients.
@@ -224,7 +224,7 @@ pub const PATTERN_TIMEOUT: Duration = Duration::from_millis(500);
 pub const NAMES_PER_LOOK: usize = 256;
 
 /// Queued questions of other nodes; further ones are not answered.
-pub const QUESTIONS_MAX: usize = 64;
+pub const NODE_QUERIES_QUEUED_MAX: usize = 64;
 
 /// Concurrent questions of this node to all others; further ones wait. Their answers stay far below
 /// the 8 MiB that Redis buffers for a subscriber.

@@ -47,7 +47,7 @@ pub(crate) use bind::BoundSocket;
 pub use bind::{ListenAddress, ListenOn};
 pub(crate) use certificate::{Certificate, CertificateKeys};
 pub use certificate::{CertificateError, check_certificates};
-pub(crate) use http2::Endless;
+pub(crate) use http2::LongLived;
 use stream::HttpPeer;
 pub(crate) use upgrade::{Sockets, upgrade};
 
@@ -55,7 +55,7 @@ pub(crate) use upgrade::{Sockets, upgrade};
 #[derive(Clone)]
 pub(crate) struct Listener {
     pub(crate) routes: Arc<Routes>,
-    pub(crate) speaks: Speaks,
+    pub(crate) http_version: HttpVersion,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) trusted_proxies: Arc<TrustedProxies>,
     pub(crate) proxy_protocol: Option<Arc<ProxyProtocol>>,
@@ -69,20 +69,20 @@ pub(crate) struct Listener {
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// Protocol that a listener speaks.
+/// Version of HTTP that a listener accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speaks {
+pub(crate) enum HttpVersion {
     Http1,
     /// Also without TLS, where clients know it beforehand (h2c).
     Http2,
 }
 
-impl Speaks {
+impl HttpVersion {
     /// Its name in TLS handshakes (ALPN).
     fn alpn(self) -> &'static [u8] {
         match self {
-            Speaks::Http1 => b"http/1.1",
-            Speaks::Http2 => b"h2",
+            HttpVersion::Http1 => b"http/1.1",
+            HttpVersion::Http2 => b"h2",
         }
     }
 }
@@ -108,7 +108,7 @@ struct TooManyConnections;
 /// its connections is idle.
 #[derive(Debug, thiserror::Error)]
 #[error("too many concurrent connections from this address")]
-struct TooManyAtOnce;
+struct AddressConnectionsExceeded;
 
 /// The server stops before anything was asked on a connection.
 #[derive(Debug, thiserror::Error)]
@@ -195,10 +195,10 @@ impl Listener {
             None => peer,
         };
         if client != peer {
-            http.set_crowd(self.crowd_of(client)).ok_or(TooManyAtOnce)?;
+            http.set_crowd(self.crowd_of(client)).ok_or(AddressConnectionsExceeded)?;
         }
         self.throttle(client)?;
-        if self.speaks == Speaks::Http2 {
+        if self.http_version == HttpVersion::Http2 {
             // Boxed for the same reason as TLS below.
             return Box::pin(self.negotiate_http2(tcp, client, http)).await;
         }

@@ -21,8 +21,8 @@ use crate::limits::{
     HTTP_CONNECTIONS_PER_ADDRESS_MAX,
 };
 use crate::listener::{
-    BoundSocket, Certificate, CertificateKeys, ListenAddress, ListenOn, Listener, ProxyProtocol,
-    Routes, Speaks,
+    BoundSocket, Certificate, CertificateKeys, HttpVersion, ListenAddress, ListenOn, Listener,
+    ProxyProtocol, Routes,
 };
 use crate::supervision::start::Starting;
 use crate::supervision::supervisor::TaskFaults;
@@ -92,8 +92,8 @@ impl Listeners {
         let routes = || Arc::new(Routes::new(starting.routes(config.health.as_deref())));
         let public = Listener {
             routes: routes(),
-            speaks: Speaks::Http1,
-            tls: certificate.as_ref().map(|one| one.acceptor(Speaks::Http1)),
+            http_version: HttpVersion::Http1,
+            tls: certificate.as_ref().map(|one| one.acceptor(HttpVersion::Http1)),
             trusted_proxies: Arc::new(config.admission.trusted_proxies.clone()),
             proxy_protocol: config.http.proxy_protocol.then(Arc::<ProxyProtocol>::default),
             keep_alive_timeout: config.http.keep_alive_timeout,
@@ -112,8 +112,8 @@ impl Listeners {
         };
         let of_grpc = || Listener {
             routes: Arc::new(Routes::new(grpc::starting())),
-            speaks: Speaks::Http2,
-            tls: grpc_certificate.as_ref().map(|one| one.acceptor(Speaks::Http2)),
+            http_version: HttpVersion::Http2,
+            tls: grpc_certificate.as_ref().map(|one| one.acceptor(HttpVersion::Http2)),
             proxy_protocol: None,
             slots: Slots::new(GRPC_SLOTS),
             ..public.clone()

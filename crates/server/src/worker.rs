@@ -102,7 +102,7 @@ pub struct WorkerReport {
 }
 
 /// Channels with subscribers, and the number of subscribers of each.
-pub type Census = Vec<(Arc<str>, usize)>;
+pub type ChannelCounts = Vec<(Arc<str>, usize)>;
 
 /// Selects clients of a worker.
 #[derive(Clone, Debug)]

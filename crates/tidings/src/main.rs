@@ -23,7 +23,7 @@ use server::config::Mistakes;
 
 use arguments::{CliAction, Configured, Tidings};
 use misuse::Misuse;
-use output::{NobodyReads, print_error, print_line};
+use output::{BrokenPipe, print_error, print_line};
 
 /// jemalloc returns fragmented memory to the system, and is faster where one thread frees memory
 /// that another one allocated.
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         .and_then(|tidings| run(tidings.action, flags));
     match result {
         Ok(code) => code,
-        Err(error) if error.is::<NobodyReads>() => ExitCode::SUCCESS,
+        Err(error) if error.is::<BrokenPipe>() => ExitCode::SUCCESS,
         Err(error) => {
             let is_wrong =
                 error.is::<Mistakes>() || error.is::<Misuse>() || error.is::<bench::UsageError>();

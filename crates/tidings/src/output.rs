@@ -12,24 +12,24 @@ use server::telemetry::visible;
 
 /// The reader of standard output has closed it: the command ends silently with status 0.
 #[derive(Debug)]
-pub(crate) struct NobodyReads;
+pub(crate) struct BrokenPipe;
 
-impl fmt::Display for NobodyReads {
+impl fmt::Display for BrokenPipe {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("nobody reads standard output any more")
     }
 }
 
-impl std::error::Error for NobodyReads {}
+impl std::error::Error for BrokenPipe {}
 
 /// Writes a text.
 ///
 /// # Errors
-/// [`NobodyReads`], or that it cannot be written.
+/// [`BrokenPipe`], or that it cannot be written.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(NobodyReads.into()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(BrokenPipe.into()),
         result => result.context("standard output cannot be written"),
     }
 }

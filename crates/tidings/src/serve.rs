@@ -134,7 +134,7 @@ async fn run(
             info!(address, internal_address, grpc_address, "serving");
         }
     }
-    while signals.next().await == Wanted::Reload {
+    while signals.next().await == SignalAction::Reload {
         match reload() {
             Some(config) => {
                 server.reload(&config);
@@ -197,23 +197,23 @@ impl Signals {
     }
 
     /// Waits for the next.
-    async fn next(&mut self) -> Wanted {
+    async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.terminate.recv() => Wanted::End,
-            _ = self.interrupt.recv() => Wanted::End,
-            _ = self.hangup.recv() => Wanted::Reload,
+            _ = self.terminate.recv() => SignalAction::End,
+            _ = self.interrupt.recv() => SignalAction::End,
+            _ = self.hangup.recv() => SignalAction::Reload,
         }
     }
 
     /// Waits for one that ends.
     async fn end(&mut self) {
-        while self.next().await != Wanted::End {}
+        while self.next().await != SignalAction::End {}
     }
 }
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+enum SignalAction {
     End,
     Reload,
 }

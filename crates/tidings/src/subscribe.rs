@@ -23,7 +23,7 @@ use wire::websocket::handshake::ClientRefused;
 
 use crate::arguments::SubscribeArguments;
 use crate::misuse::Misuse;
-use crate::output::{NobodyReads, note, print_line};
+use crate::output::{BrokenPipe, note, print_line};
 use crate::publish::reachable;
 use crate::token;
 
@@ -208,7 +208,7 @@ impl Printer {
             serde_json::from_slice(&publication.data).context("the server sent no JSON")?;
         match print_line(&visible_json(data.get())) {
             Ok(()) => {}
-            Err(error) if error.is::<NobodyReads>() => return Ok(Some(End::Done)),
+            Err(error) if error.is::<BrokenPipe>() => return Ok(Some(End::Done)),
             Err(error) => return Ok(Some(End::Ended(format!("{error:#}")))),
         }
         if let Some(left) = &mut self.left {

@@ -531,7 +531,7 @@ impl World {
         assert_eq!(self.worker.session_count(), here);
         assert!(self.worker.subscription_count() <= here * rules::CHANNEL_LIMIT);
         assert!(self.worker.users().len() <= here);
-        assert!(self.worker.hub().census().all(|(_, subscribers)| subscribers > 0));
+        assert!(self.worker.hub().channel_counts().all(|(_, subscribers)| subscribers > 0));
     }
 
     pub fn deny_all(&mut self) {

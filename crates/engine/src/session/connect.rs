@@ -28,11 +28,11 @@ use crate::turn::{TokenKind, Turn};
 
 /// How channels are treated that the connect command requests and the credentials do not grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wishes {
+enum RequestedChannels {
     /// The client is subscribed to those that it may subscribe to.
-    Granted,
-    /// They are ignored: the backend decides.
-    Ignored,
+    Subscribe,
+    /// The backend decides: they are ignored.
+    Ignore,
 }
 
 /// Handles the connect command.
@@ -61,7 +61,7 @@ pub(crate) fn begin(
             channels: request.subs.iter().map(|(channel, _)| channel.clone()).collect(),
         }))
     } else {
-        return admit_unasked(session, turn, connecting);
+        return admit_without_token(session, turn, connecting);
     };
     session.call(turn, Wait::Connect(Box::new(connecting)), what);
     Ok(())
@@ -76,7 +76,7 @@ fn keep_headers(request: &mut ConnectRequest, names: &[String]) {
 }
 
 /// Admits a client that has neither a token nor a backend that knows it, if that is allowed.
-fn admit_unasked(
+fn admit_without_token(
     session: &mut Session,
     turn: &mut Turn<'_>,
     connecting: Connecting,
@@ -97,7 +97,7 @@ fn admit_unasked(
             ConnectionClaims { issued_at, ..ConnectionClaims::default() }
         }
     };
-    admit(session, turn, connecting, claims, Wishes::Granted)
+    admit(session, turn, connecting, claims, RequestedChannels::Subscribe)
 }
 
 /// Applies the answer of the connect proxy.
@@ -108,8 +108,8 @@ pub(crate) fn handle_result(
     result: Result<Option<Box<ConnectionClaims>>, CallRefusal>,
 ) -> Result<(), Refusal> {
     match result? {
-        Some(claims) => admit(session, turn, connecting, *claims, Wishes::Ignored),
-        None => admit_unasked(session, turn, connecting),
+        Some(claims) => admit(session, turn, connecting, *claims, RequestedChannels::Ignore),
+        None => admit_without_token(session, turn, connecting),
     }
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn handle_verdict(
     if claims.user.is_empty() && turn.rules.client.disallow_anonymous_connection_tokens {
         return Err(DisconnectCode::PermissionDenied.into());
     }
-    admit(session, turn, connecting, claims, Wishes::Granted)
+    admit(session, turn, connecting, claims, RequestedChannels::Subscribe)
 }
 
 /// Answers the connect command with an error. The connection cannot be used afterwards.
@@ -145,7 +145,7 @@ fn admit(
     turn: &mut Turn<'_>,
     connecting: Connecting,
     claims: ConnectionClaims,
-    wishes: Wishes,
+    requested: RequestedChannels,
 ) -> Result<(), Refusal> {
     let rules = turn.rules;
     let Connecting { id, mut request, client } = connecting;
@@ -155,7 +155,7 @@ fn admit(
     }
     let context = CallContext::new(claims.meta.clone(), std::mem::take(&mut request.headers));
     let credentials = Credentials::new(&claims.roles, &claims.token_id, context);
-    let plans = plan_subscriptions(turn, &request, &claims, credentials.as_deref(), wishes)?;
+    let plans = plan_subscriptions(turn, &request, &claims, credentials.as_deref(), requested)?;
     metering::connect(session, turn, &claims.user)?;
     let info = Arc::new(ClientInfo {
         client: client.unwrap_or_else(|| turn.random.uuid()),
@@ -260,7 +260,7 @@ fn plan_subscriptions(
     request: &ConnectRequest,
     claims: &ConnectionClaims,
     credentials: Option<&Credentials>,
-    wishes: Wishes,
+    requested: RequestedChannels,
 ) -> Result<Vec<JoinPlan>, Refusal> {
     let rules = turn.rules;
     let roles = credentials.map_or(&[][..], |credentials| &credentials.roles);
@@ -298,7 +298,7 @@ fn plan_subscriptions(
     if let Some(channel) = personal::name(rules, &claims.user)? {
         add(&channel, wish(&channel), SubscriptionGrant::default(), false)?;
     }
-    let wished = Some(&request.subs).filter(|_| wishes == Wishes::Granted);
+    let wished = Some(&request.subs).filter(|_| requested == RequestedChannels::Subscribe);
     for (channel, wish) in wished.into_iter().flatten() {
         match channel::view(&rules.channels, channel) {
             Err(ErrorCode::UnknownChannel) => return Err(DisconnectCode::BadRequest.into()),

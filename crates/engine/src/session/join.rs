@@ -27,6 +27,7 @@ use crate::broker::{
 use crate::budget::Budget;
 use crate::capacity::{Kept, shrink_vec};
 use crate::channel::{self, Actor};
+use crate::checks::CheckDelay;
 use crate::claims::SubscriptionGrant;
 use crate::hub::SubscriberKey;
 use crate::limits::{FRAME_COST, reply_bytes_max};
@@ -162,7 +163,7 @@ impl JoinPlan {
                 is_announced: announces,
                 wants_membership: announces
                     && (forced || (asked(|wish| wish.join_leave) && may_receive_membership)),
-                knows_of_skipped: false,
+                was_notified_of_skip: false,
             },
             expire_at: None,
             recovery,
@@ -413,9 +414,10 @@ pub(crate) fn release(session: &mut Session, turn: &mut Turn<'_>, index: usize) 
         session.push(turn, channel.clone(), PushEvent::Publication(held.publication));
     }
     if traits.is_positioned {
-        let delay = (turn.rules.client.position_check_delay_ms, &mut *turn.random);
-        let channel = (subscriber_key.channel, turn.hub.channel_mut(subscriber_key));
-        turn.checks.watch(turn.now.monotonic_ms, channel, delay);
+        let delay_ms = turn.rules.client.position_check_delay_ms;
+        let delay = CheckDelay { delay_ms, random: &mut *turn.random };
+        let channel = turn.hub.channel_mut(subscriber_key);
+        turn.checks.watch(turn.now.monotonic_ms, subscriber_key.channel, channel, delay);
     }
     let subscriber = turn.hub.subscriber_mut(subscriber_key);
     subscriber.phase = SubscriberPhase::Live;
@@ -490,14 +492,14 @@ pub(crate) fn abort(session: &mut Session, turn: &mut Turn<'_>, index: usize, co
 
 /// The messages to other clients about a subscription that has ended.
 #[derive(Debug)]
-pub(crate) struct Departure {
+pub(crate) struct LeaveMessages {
     channel: Arc<str>,
     info: Arc<ClientInfo>,
     was_present: bool,
     was_announced: bool,
 }
 
-impl Departure {
+impl LeaveMessages {
     /// Returns whether there is a message to send.
     pub(crate) fn matters(&self) -> bool {
         self.was_present || self.was_announced
@@ -505,7 +507,7 @@ impl Departure {
 
     /// Sends the messages.
     pub(crate) fn publish(self, out: &mut Outputs) {
-        let Departure { channel, info, was_present, was_announced } = self;
+        let LeaveMessages { channel, info, was_present, was_announced } = self;
         if was_present {
             let (channel, client) = (channel.clone(), info.clone());
             out.submit(PresenceRequest::Remove { channel, client });
@@ -519,14 +521,18 @@ impl Departure {
 
 /// Ends a subscription, announces the leave and returns the channel's name.
 pub(crate) fn leave(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> Arc<str> {
-    let departure = part(session, turn, index);
-    let channel = departure.channel.clone();
-    departure.publish(turn.out);
+    let leave = end_subscription(session, turn, index);
+    let channel = leave.channel.clone();
+    leave.publish(turn.out);
     channel
 }
 
-/// Ends a subscription. The caller publishes the returned departure.
-pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> Departure {
+/// Ends a subscription. The caller publishes the returned messages.
+pub(crate) fn end_subscription(
+    session: &mut Session,
+    turn: &mut Turn<'_>,
+    index: usize,
+) -> LeaveMessages {
     let subscription = session.subscriptions.swap_remove(index);
     if session.subscriptions.is_empty() {
         session.subscriptions = Vec::new();
@@ -543,7 +549,7 @@ pub(crate) fn part(session: &mut Session, turn: &mut Turn<'_>, index: usize) -> 
     if let Some(channel) = turn.hub.leave(key) {
         turn.out.submit(PublicationsRequest::Unsubscribe { channel });
     }
-    Departure {
+    LeaveMessages {
         channel,
         info: subscription.info,
         was_present: subscription.traits.is_present,

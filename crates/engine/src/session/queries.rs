@@ -16,7 +16,9 @@ use crate::call::{PublishCall, PublishGrant, SessionCall};
 use crate::channel::{self, ChannelView};
 use crate::counters::CommandKind;
 use crate::history::fitting_count;
-use crate::limits::{HEAVY_QUESTIONS_MAX, PENDING_MAX, QUESTIONS_MAX, reply_bytes_max};
+use crate::limits::{
+    PENDING_COMMANDS_MAX, PENDING_HEAVY_COMMANDS_MAX, PENDING_MAX, reply_bytes_max,
+};
 use crate::pending::PendingCommand;
 use crate::refusal::Refusal;
 use crate::rules::{Namespace, Rules};
@@ -26,7 +28,7 @@ use crate::turn::Turn;
 const LIGHT: u16 = 1;
 
 /// Cost of a request whose reply may be as large as a reply can be.
-const HEAVY: u16 = QUESTIONS_MAX / HEAVY_QUESTIONS_MAX;
+const HEAVY: u16 = PENDING_COMMANDS_MAX / PENDING_HEAVY_COMMANDS_MAX;
 
 /// Handles the publish command.
 pub(crate) fn publish(
@@ -256,7 +258,7 @@ pub(crate) fn handle_result(
         }
         Err(code) => session.reply_error(turn, id, code),
     }
-    let has_room = session.questions <= QUESTIONS_MAX / 2;
+    let has_room = session.questions <= PENDING_COMMANDS_MAX / 2;
     if let Some(waiting) = session.waiting_mut().filter(|one| has_room && one.awaits_answers()) {
         waiting.end_answers();
     }
@@ -286,7 +288,7 @@ fn ask<T>(
         return Err(ErrorCode::TooManyRequests);
     }
     session.questions += cost;
-    if session.questions >= QUESTIONS_MAX {
+    if session.questions >= PENDING_COMMANDS_MAX {
         session.await_answers();
     }
     Ok(turn.out.pending.expect_command(PendingCommand { session: session.key, id, cost }))

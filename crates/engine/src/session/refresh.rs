@@ -17,7 +17,7 @@ use crate::call::{CallContext, SessionCall};
 use crate::claims::{ConnectionClaims, SubscriptionClaims, TokenRefusal};
 use crate::credentials::Credentials;
 use crate::refusal::Refusal;
-use crate::turn::{TokenClaim, TokenKind, Turn};
+use crate::turn::{TokenClaim, TokenKind, TokenMismatch, Turn};
 
 /// Handles the refresh command.
 pub(crate) fn begin(
@@ -47,13 +47,14 @@ pub(crate) fn handle_verdict(
         TokenRefusal::Unavailable => Refusal::Error(ErrorCode::Internal),
     })?;
     if claims.user != session.user() {
-        let mismatch = (TokenClaim::User, &*claims.user);
-        turn.out.note_mismatch(session.key, TokenKind::Connection, "", mismatch);
+        let (kind, claim) = (TokenKind::Connection, TokenClaim::User);
+        let mismatch = TokenMismatch { kind, claim, found: &claims.user };
+        turn.out.note_mismatch(session.key, "", mismatch);
         return Err(DisconnectCode::InvalidToken.into());
     }
     if !has_same_channels(session, &claims) {
-        let mismatch = (TokenClaim::Channels, "");
-        turn.out.note_mismatch(session.key, TokenKind::Connection, "", mismatch);
+        let (kind, claim) = (TokenKind::Connection, TokenClaim::Channels);
+        turn.out.note_mismatch(session.key, "", TokenMismatch { kind, claim, found: "" });
         return Err(DisconnectCode::InsufficientState.into());
     }
     let expire_at = claims.expire_at.filter(|_| !turn.rules.client.insecure);

@@ -54,7 +54,7 @@ pub(crate) fn notify(
     }
     if let Some(index) = session.find(channel) {
         let traits = &mut session.subscriptions[index].traits;
-        if std::mem::replace(&mut traits.knows_of_skipped, true) {
+        if std::mem::replace(&mut traits.was_notified_of_skip, true) {
             return;
         }
     }

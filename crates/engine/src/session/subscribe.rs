@@ -13,7 +13,7 @@ use crate::channel;
 use crate::claims::{SubscriptionClaims, SubscriptionGrant, TokenRefusal};
 use crate::counters::CommandKind;
 use crate::refusal::Refusal;
-use crate::turn::{TokenClaim, TokenKind, Turn};
+use crate::turn::{TokenClaim, TokenKind, TokenMismatch, Turn};
 
 /// Who decides on a subscribe command whose other checks have passed.
 enum Authority {
@@ -132,7 +132,7 @@ pub(crate) fn check_owner(
     channel: &str,
 ) -> Result<(), Refusal> {
     let client = session.info.as_ref().map_or("", |info| &info.client);
-    let mismatch = if claims.channel != channel {
+    let (claim, found) = if claims.channel != channel {
         (TokenClaim::Channel, &claims.channel)
     } else if claims.user != session.user() {
         (TokenClaim::User, &claims.user)
@@ -141,8 +141,8 @@ pub(crate) fn check_owner(
     } else {
         return Ok(());
     };
-    let (claim, found) = mismatch;
-    turn.out.note_mismatch(session.key, TokenKind::Subscription, channel, (claim, found));
+    let mismatch = TokenMismatch { kind: TokenKind::Subscription, claim, found };
+    turn.out.note_mismatch(session.key, channel, mismatch);
     Err(DisconnectCode::InvalidToken.into())
 }
 

@@ -16,7 +16,7 @@ use crate::broker::Control;
 use crate::budget::Budget;
 use crate::call::SessionCallId;
 use crate::limits::{
-    BACKLOG_BYTES_MAX, BACKLOG_BYTES_WANTED, BACKLOG_COMMANDS_MAX, BACKLOG_COMMANDS_WANTED,
+    BACKLOG_BYTES_MAX, BACKLOG_BYTES_PAUSE, BACKLOG_COMMANDS_MAX, BACKLOG_COMMANDS_PAUSE,
 };
 
 /// What a session waits for. A session that waits for nothing has none.
@@ -103,7 +103,7 @@ enum Subject<'a> {
 
 /// A peer has sent so many commands while others wait that it floods.
 #[derive(Debug)]
-pub(crate) struct Flood;
+pub(crate) struct BacklogFull;
 
 impl SessionWaits {
     /// Begins to wait, with no commands behind.
@@ -217,7 +217,7 @@ impl SessionWaits {
     }
 
     /// Adds a command behind those about its subject.
-    pub(crate) fn put_in_lane(&mut self, command: Command) -> Result<(), Flood> {
+    pub(crate) fn put_in_lane(&mut self, command: Command) -> Result<(), BacklogFull> {
         self.note_put(&command);
         match self.lane_mut(subject(&command.request)) {
             Some(lane) => lane.commands.push_back(command),
@@ -227,7 +227,7 @@ impl SessionWaits {
     }
 
     /// Adds a command behind all others.
-    pub(crate) fn put_in_queue(&mut self, command: Command) -> Result<(), Flood> {
+    pub(crate) fn put_in_queue(&mut self, command: Command) -> Result<(), BacklogFull> {
         self.note_put(&command);
         self.queue.push_back(command);
         self.check()
@@ -293,7 +293,7 @@ impl SessionWaits {
 
     /// Returns whether reading from the peer must stop because too much is queued.
     pub(crate) fn is_congested(&self) -> bool {
-        self.bytes >= BACKLOG_BYTES_WANTED || self.count >= BACKLOG_COMMANDS_WANTED
+        self.bytes >= BACKLOG_BYTES_PAUSE || self.count >= BACKLOG_COMMANDS_PAUSE
     }
 
     fn note_put(&mut self, command: &Command) {
@@ -301,9 +301,9 @@ impl SessionWaits {
         self.bytes += weight(&command.request);
     }
 
-    fn check(&self) -> Result<(), Flood> {
+    fn check(&self) -> Result<(), BacklogFull> {
         let is_flood = self.count > BACKLOG_COMMANDS_MAX || self.bytes > BACKLOG_BYTES_MAX;
-        if is_flood { Err(Flood) } else { Ok(()) }
+        if is_flood { Err(BacklogFull) } else { Ok(()) }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::turn::{Effect, Outputs};
 
 /// What a worker is handling, so that a panic can be attributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Doing {
+pub(super) enum CurrentInput {
     /// Work that does not concern a single session or channel.
     Nothing,
     /// An input of this session.
@@ -39,13 +39,13 @@ impl Worker {
     ///
     /// The caller catches the unwinding, calls this once, and continues.
     pub fn handle_panic(&mut self, now: Now) -> Option<SessionKey> {
-        match std::mem::replace(&mut self.doing, Doing::Nothing) {
-            Doing::Nothing => None,
-            Doing::Session(key) => {
+        match std::mem::replace(&mut self.current_input, CurrentInput::Nothing) {
+            CurrentInput::Nothing => None,
+            CurrentInput::Session(key) => {
                 self.abandon(now, key);
                 Some(key)
             }
-            Doing::Channel(slot) => {
+            CurrentInput::Channel(slot) => {
                 self.out.gaps.extend(self.hub.lagging(slot));
                 None
             }
@@ -54,10 +54,10 @@ impl Worker {
 
     /// The session that is being handled; after a panic, [`Worker::handle_panic`] removes it.
     #[must_use]
-    pub fn suspect(&self) -> Option<SessionKey> {
-        match self.doing {
-            Doing::Session(key) => Some(key),
-            Doing::Nothing | Doing::Channel(_) => None,
+    pub fn current_session(&self) -> Option<SessionKey> {
+        match self.current_input {
+            CurrentInput::Session(key) => Some(key),
+            CurrentInput::Nothing | CurrentInput::Channel(_) => None,
         }
     }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use wire::protocol::{DisconnectCode, Publication, Push, PushEvent, Reply, ReplyBody};
 
 use super::Worker;
-use super::abandon::Doing;
+use super::abandon::CurrentInput;
 use crate::encoding::Variants;
-use crate::hub::SubscriberKey;
+use crate::hub::{ReceivedPosition, SubscriberKey};
 use crate::session::{join, skipped};
 use crate::subscribers::SubscriberPhase;
 use crate::time::Now;
@@ -24,16 +24,17 @@ impl Worker {
         publication: &Arc<Publication>,
         epoch: &Arc<str>,
     ) {
-        let Worker { hub, sessions, out, rules, doing, .. } = self;
+        let Worker { hub, sessions, out, rules, current_input, .. } = self;
         let Some((slot, channel)) = hub.find(name) else {
             return;
         };
-        *doing = Doing::Channel(slot);
+        *current_input = CurrentInput::Channel(slot);
         out.counters.publications += 1;
         let offset = publication.offset;
         let gaps_before = out.gaps.len();
         if offset > 0 {
-            channel.handle_publication(now.monotonic_ms, slot, (epoch, offset), &mut out.gaps);
+            let position = ReceivedPosition { epoch, offset };
+            channel.handle_publication(now.monotonic_ms, slot, position, &mut out.gaps);
         }
         let has_lapsed = out.gaps.len() > gaps_before;
         let event = PushEvent::Publication(publication.clone());
@@ -67,7 +68,7 @@ impl Worker {
                 Err(_) => skipped::notify(session, out, &rules.client, &channel.name),
             }
         }
-        *doing = Doing::Nothing;
+        *current_input = CurrentInput::Nothing;
     }
 
     /// Ends all subscriptions to an expired channel.

@@ -6,6 +6,7 @@
 use super::Worker;
 use crate::broker::{JoinRead, PublicationsRequest};
 use crate::channel;
+use crate::checks::CheckDelay;
 use crate::limits::PENDING_MAX;
 use crate::pending::PendingRead;
 use crate::time::Now;
@@ -27,7 +28,8 @@ impl Worker {
             let verified_at_ms = channel.verified_at_ms;
             let is_verified = verified_at_ms + delay_ms / 2 > now.monotonic_ms;
             let next_ms = if is_verified { verified_at_ms } else { now.monotonic_ms };
-            self.checks.put(next_ms, (slot, channel), (delay_ms, &mut self.random));
+            let delay = CheckDelay { delay_ms, random: &mut self.random };
+            self.checks.put(next_ms, slot, channel, delay);
             if is_verified {
                 continue;
             }

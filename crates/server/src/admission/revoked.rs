@@ -11,7 +11,7 @@ use engine::revocation::{
 use engine::{CallOutcome, TokenKind};
 use tokio::sync::Notify;
 
-use crate::admission::judgement::Judgement;
+use crate::admission::token_result::TokenResult;
 use crate::clock::ServerClock;
 use crate::token::Cause;
 
@@ -30,22 +30,22 @@ impl Revoked {
         Revoked { known: RwLock::default(), clock, is_stale: Notify::new() }
     }
 
-    /// Turns a judgement into a refusal if the token or its user is revoked.
-    pub(crate) fn judge(&self, judgement: Judgement) -> Judgement {
-        let (kind, user, token_id, issued_at) = match &judgement.result {
+    /// Replaces a valid result by a refusal if the token or its user is revoked.
+    pub(crate) fn refuse_if_revoked(&self, token_result: TokenResult) -> TokenResult {
+        let (kind, user, token_id, issued_at) = match &token_result.result {
             CallOutcome::Connection(Ok(claims)) => {
                 (TokenKind::Connection, &claims.user, &claims.token_id, claims.issued_at)
             }
             CallOutcome::Subscription(Ok(claims)) => {
                 (TokenKind::Subscription, &claims.user, &claims.token_id, claims.issued_at)
             }
-            _ => return judgement,
+            _ => return token_result,
         };
         // A token without a time of issue counts as issued before all others.
         let issued_at = issued_at.unwrap_or(i64::MIN);
         match self.refuses(Holder { user, token_id, issued_at }) {
-            true => Judgement::refuse(kind, Cause::Revoked),
-            false => judgement,
+            true => TokenResult::refuse(kind, Cause::Revoked),
+            false => token_result,
         }
     }
 

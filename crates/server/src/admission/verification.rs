@@ -13,7 +13,7 @@ use engine::{CallOutcome, TokenKind};
 use tracing::error;
 
 use crate::admission::call_place::CallPlace;
-use crate::admission::judgement::Judgement;
+use crate::admission::token_result::TokenResult;
 use crate::clock::ServerClock;
 use crate::limits::{VERIFICATIONS_MAX, VERIFIER_THREADS};
 use crate::supervision::supervisor::{panic_text, spawn_thread};
@@ -75,14 +75,14 @@ impl Verification {
         unix_ms: i64,
         check: TokenCheck,
         inbox: &Arc<WorkerInbox>,
-    ) -> Option<Judgement> {
+    ) -> Option<TokenResult> {
         let kind = check.kind;
         if self.verifiers.of(kind).cost(&check.token) == Cost::Inline {
             return Some(self.verifiers.verify(unix_ms, kind, &check.token));
         }
         let task = Task { check, inbox: inbox.clone() };
         let is_taken = self.tasks.try_send(task).is_ok();
-        (!is_taken).then(|| Judgement::refuse(kind, Cause::Overloaded))
+        (!is_taken).then(|| TokenResult::refuse(kind, Cause::Overloaded))
     }
 }
 
@@ -94,15 +94,15 @@ impl Verifiers {
         }
     }
 
-    fn verify(&self, unix_ms: i64, kind: TokenKind, token: &str) -> Judgement {
+    fn verify(&self, unix_ms: i64, kind: TokenKind, token: &str) -> TokenResult {
         let verifier = self.of(kind);
         let now = unix_ms / 1000;
         match kind {
             TokenKind::Connection => {
-                Judgement::of(verifier.judge_connection(token, now), CallOutcome::Connection)
+                TokenResult::of(verifier.judge_connection(token, now), CallOutcome::Connection)
             }
             TokenKind::Subscription => {
-                Judgement::of(verifier.judge_subscription(token, now), CallOutcome::Subscription)
+                TokenResult::of(verifier.judge_subscription(token, now), CallOutcome::Subscription)
             }
         }
     }
@@ -117,8 +117,8 @@ impl Verifiers {
             } else if let Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) =
                 fetches.try_send(task)
             {
-                let judgement = Judgement::refuse(task.check.kind, Cause::Overloaded);
-                task.inbox.send(Input::Verdict(task.check.place, judgement));
+                let token_result = TokenResult::refuse(task.check.kind, Cause::Overloaded);
+                task.inbox.send(Input::TokenResult(task.check.place, token_result));
             }
         }
     }
@@ -128,11 +128,11 @@ impl Verifiers {
         let unix_ms = clock.unix_ms();
         let Task { check: TokenCheck { place, kind, token }, inbox } = task;
         let verify = || self.verify(unix_ms, *kind, token);
-        let judgement = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|panic| {
+        let token_result = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|panic| {
             let reason = panic_text(&*panic);
             error!(reason, "token verification panicked; this is a bug, please report it");
-            Judgement::refuse(*kind, Cause::Panicked)
+            TokenResult::refuse(*kind, Cause::Panicked)
         });
-        inbox.send(Input::Verdict(*place, judgement));
+        inbox.send(Input::TokenResult(*place, token_result));
     }
 }

@@ -12,6 +12,7 @@ use super::request::{self, OneChannel, Publish, SessionParameters, payload, read
 use crate::service::Service;
 use crate::service::caller::ApiCaller;
 use crate::service::error::ApiError;
+use crate::service::method::Method;
 use crate::service::sessions::{ServerSubscription, SessionRefresh};
 
 /// Runs the method of a consumed message.
@@ -24,14 +25,14 @@ pub(crate) async fn run_consumed(
     method: &str,
     params: &[u8],
 ) -> Result<(), ApiError> {
-    let result = match method {
-        "publish" => publish(service, caller, params).await,
-        "broadcast" => broadcast(service, caller, params).await,
-        "subscribe" => subscribe(service, caller, params),
-        "unsubscribe" => unsubscribe(service, caller, params),
-        "disconnect" => disconnect(service, params),
-        "refresh" => refresh(service, params),
-        "history_remove" => history_remove(service, caller, params).await,
+    let result = match Method::named(method) {
+        Some(Method::Publish) => publish(service, caller, params).await,
+        Some(Method::Broadcast) => broadcast(service, caller, params).await,
+        Some(Method::Subscribe) => subscribe(service, caller, params),
+        Some(Method::Unsubscribe) => unsubscribe(service, caller, params),
+        Some(Method::Disconnect) => disconnect(service, params),
+        Some(Method::Refresh) => refresh(service, params),
+        Some(Method::HistoryRemove) => history_remove(service, caller, params).await,
         _ => return Err(ApiError::bad("messages cannot call this method")),
     };
     result.map_err(|failure| match failure {

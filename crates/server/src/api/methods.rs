@@ -10,7 +10,7 @@ use super::ApiState;
 use super::commands;
 use super::error::{self, MethodFailure};
 use super::request::{self, OneChannel, Publish, payload, read};
-use super::response::{self, AnswerGaps};
+use super::response::{self, Incomplete};
 use crate::cluster::members::Answers;
 use crate::limits::{API_ITEMS_MAX, API_PUBLISHED_MAX};
 use crate::service::call::ApiCall;
@@ -159,7 +159,7 @@ impl ApiState {
         let count = |(name, num_clients)| (name, response::ChannelCount { num_clients });
         json(&response::ChannelsResponse {
             channels: found.clients.into_iter().map(count).collect(),
-            gaps: AnswerGaps { missing_nodes: found.missing_nodes, truncated: found.is_cut },
+            incomplete: Incomplete { missing_nodes: found.missing_nodes, truncated: found.is_cut },
         })
     }
 
@@ -173,7 +173,7 @@ impl ApiState {
             ttl: details.ttl.map(|ttl| ttl.left_ms.div_ceil(1000)),
             num_clients: details.num_clients,
             num_nodes: details.num_nodes,
-            gaps: AnswerGaps { missing_nodes: details.missing_nodes, truncated: false },
+            incomplete: Incomplete { missing_nodes: details.missing_nodes, truncated: false },
         })
     }
 
@@ -182,7 +182,7 @@ impl ApiState {
         let found = self.service.nodes.clients(&call.caller, user, client).await?;
         json(&response::ClientsResponse {
             clients: found.clients,
-            gaps: AnswerGaps { missing_nodes: found.missing_nodes, truncated: found.is_cut },
+            incomplete: Incomplete { missing_nodes: found.missing_nodes, truncated: found.is_cut },
         })
     }
 
@@ -192,7 +192,7 @@ impl ApiState {
         json(&response::SubscribersResponse {
             subscribers: page.subscribers,
             cursor: page.cursor,
-            gaps: AnswerGaps { missing_nodes: page.missing_nodes, truncated: false },
+            incomplete: Incomplete { missing_nodes: page.missing_nodes, truncated: false },
         })
     }
 
@@ -201,7 +201,7 @@ impl ApiState {
         let Answers { answers, missing } = self.service.nodes.info().await?;
         json(&response::Info {
             nodes: answers,
-            gaps: AnswerGaps { missing_nodes: missing, truncated: false },
+            incomplete: Incomplete { missing_nodes: missing, truncated: false },
         })
     }
 }

@@ -58,7 +58,7 @@ struct Publication<'a> {
 pub(super) struct ChannelsResponse {
     pub(super) channels: BTreeMap<String, ChannelCount>,
     #[serde(flatten)]
-    pub(super) gaps: AnswerGaps,
+    pub(super) incomplete: Incomplete,
 }
 
 #[derive(Default, Serialize)]
@@ -79,14 +79,14 @@ pub(super) struct ChannelResponse<'a> {
     pub(super) num_clients: usize,
     pub(super) num_nodes: usize,
     #[serde(flatten)]
-    pub(super) gaps: AnswerGaps,
+    pub(super) incomplete: Incomplete,
 }
 
 #[derive(Serialize)]
 pub(super) struct ClientsResponse {
     pub(super) clients: Vec<ClientPlace>,
     #[serde(flatten)]
-    pub(super) gaps: AnswerGaps,
+    pub(super) incomplete: Incomplete,
 }
 
 #[derive(Serialize)]
@@ -96,19 +96,19 @@ pub(super) struct SubscribersResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cursor: Option<String>,
     #[serde(flatten)]
-    pub(super) gaps: AnswerGaps,
+    pub(super) incomplete: Incomplete,
 }
 
 #[derive(Serialize)]
 pub(super) struct Info {
     pub(super) nodes: Vec<NodeInfo>,
     #[serde(flatten)]
-    pub(super) gaps: AnswerGaps,
+    pub(super) incomplete: Incomplete,
 }
 
 /// What a result about all nodes lacks. Both members are left out of a complete result.
 #[derive(Serialize)]
-pub(super) struct AnswerGaps {
+pub(super) struct Incomplete {
     /// Nodes that did not answer.
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) missing_nodes: usize,

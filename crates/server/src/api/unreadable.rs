@@ -3,6 +3,7 @@
 //!
 //! Invariant: the text repeats at most [`UNREADABLE_LENGTH_MAX`] bytes of the caller's value.
 
+use crate::json::end_of_string;
 use crate::limits::UNREADABLE_LENGTH_MAX;
 
 /// Error text for `text`, which failed to decode with `error`.
@@ -64,19 +65,6 @@ fn field(text: &[u8]) -> String {
         Open::Object(None) => path,
         Open::Array(index) => format!("{path}[{index}]"),
     })
-}
-
-/// Offset behind the string that begins at `start`.
-fn end_of_string(text: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
-    while let Some(byte) = text.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    text.len()
 }
 
 /// Shortens a message that may contain a caller's value. Its end is kept, which names what was

@@ -18,7 +18,7 @@ use crate::cluster::revocation_sync;
 use crate::cluster::service_endpoint::{NodeQuestion, ServiceEndpoint};
 use crate::cluster::survey::WorkerTimeout;
 use crate::config::Changeable;
-use crate::limits::{QUESTIONS_MAX, SURVEYS_MAX};
+use crate::limits::{NODE_QUERIES_QUEUED_MAX, SURVEYS_MAX};
 use crate::pattern::ChannelPattern;
 
 /// This node as a member of the cluster.
@@ -46,7 +46,7 @@ impl Members {
         changeable: Changeable,
         patience: Option<Duration>,
     ) -> Option<Arc<Members>> {
-        let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
+        let (sender, questions) = mpsc::channel(NODE_QUERIES_QUEUED_MAX);
         let is_changed = Arc::new(Notify::new());
         let service = ServiceEndpoint::new(broker, sender, is_changed.clone(), node.clone());
         let dynamic_config = DynamicConfig::new(node.clone(), changeable, is_changed);
@@ -106,7 +106,7 @@ impl Members {
                 json(&self.node.active_channels(pattern).await?)
             }
             Question::Channel { channel } => {
-                json(&self.node.census().await?.get(&**channel).copied().unwrap_or(0))
+                json(&self.node.channel_counts().await?.get(&**channel).copied().unwrap_or(0))
             }
             Question::Clients { user, client } => {
                 json(&self.node.clients(user.clone(), client.clone()).await?)

@@ -21,7 +21,7 @@ use crate::cluster::questions::{
 use crate::cluster::survey::{SharedSurvey, WorkerTimeout};
 use crate::limits::throttle::Throttle;
 use crate::limits::{
-    ANSWER_TIMEOUT, CLIENTS_ANSWER_MAX, NAMES_PER_LOOK, PATTERN_TIMEOUT, SUBSCRIBERS_PER_PAGE_MAX,
+    CLIENTS_ANSWER_MAX, NAMES_PER_LOOK, PATTERN_TIMEOUT, REPLY_TIMEOUT, SUBSCRIBERS_PER_PAGE_MAX,
 };
 use crate::pattern::ChannelPattern;
 use crate::supervision::supervisor::TaskFaults;
@@ -60,7 +60,7 @@ type Channels = HashMap<Arc<str>, usize>;
 #[derive(Default)]
 pub(crate) struct Surveys {
     totals: SharedSurvey<Totals>,
-    census: SharedSurvey<Channels>,
+    channel_counts: SharedSurvey<Channels>,
 }
 
 impl Node {
@@ -78,16 +78,18 @@ impl Node {
     }
 
     /// Channels with the number of their subscribers; may be slightly out of date as well.
-    pub(crate) async fn census(&self) -> Result<Arc<Channels>, WorkerTimeout> {
+    pub(crate) async fn channel_counts(&self) -> Result<Arc<Channels>, WorkerTimeout> {
         let workers = self.workers.clone();
         let question = async move {
             let mut channels = HashMap::new();
-            for (name, subscribers) in ask(&workers, Input::Census).await?.into_iter().flatten() {
+            for (name, subscribers) in
+                ask(&workers, Input::ChannelCounts).await?.into_iter().flatten()
+            {
                 *channels.entry(name).or_default() += subscribers;
             }
             Ok(channels)
         };
-        self.surveys.census.answer(question).await
+        self.surveys.channel_counts.answer(question).await
     }
 
     /// Information about this node, as answered to other nodes.
@@ -111,8 +113,8 @@ impl Node {
         &self,
         pattern: ChannelPattern,
     ) -> Result<ActiveChannels, WorkerTimeout> {
-        let census = self.census().await?;
-        let comparing = tokio::task::spawn_blocking(move || matching(&census, &pattern));
+        let channel_counts = self.channel_counts().await?;
+        let comparing = tokio::task::spawn_blocking(move || matching(&channel_counts, &pattern));
         comparing.await.map_err(|_| WorkerTimeout)
     }
 
@@ -204,10 +206,10 @@ impl Node {
     }
 }
 
-fn matching(census: &Channels, pattern: &ChannelPattern) -> ActiveChannels {
+fn matching(channel_counts: &Channels, pattern: &ChannelPattern) -> ActiveChannels {
     let end = Instant::now() + PATTERN_TIMEOUT;
     let (mut active, mut size) = (ActiveChannels::default(), 0);
-    for (index, (name, clients)) in census.iter().enumerate() {
+    for (index, (name, clients)) in channel_counts.iter().enumerate() {
         if index % NAMES_PER_LOOK == 0 && Instant::now() >= end {
             active.is_cut = true;
             break;
@@ -233,7 +235,7 @@ async fn ask<A>(
     let waiting: Vec<_> = workers.iter().map(ask).collect();
     let mut answers = Vec::with_capacity(waiting.len());
     for receiver in waiting {
-        match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
+        match tokio::time::timeout(REPLY_TIMEOUT, receiver).await {
             Ok(Ok(answer)) => answers.push(answer),
             Ok(Err(_ended)) => {}
             Err(_) => return Err(WorkerTimeout),

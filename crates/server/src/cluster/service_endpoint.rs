@@ -1,7 +1,7 @@
 //! An endpoint of the broker that sends requests and waits for replies: for the service and the
 //! cluster.
 //!
-//! Invariant: every request ends with a reply or after [`ANSWER_TIMEOUT`], and is then removed.
+//! Invariant: every request ends with a reply or after [`REPLY_TIMEOUT`], and is then removed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::cluster::node::Node;
 use crate::cluster::waiting_callers::{Awaited, WaitingCallers};
-use crate::limits::ANSWER_TIMEOUT;
+use crate::limits::REPLY_TIMEOUT;
 
 /// An endpoint that returns replies to its callers.
 pub(crate) struct ServiceEndpoint {
@@ -61,7 +61,7 @@ impl ServiceEndpoint {
     /// Submits a request and waits for its reply; `request` builds the request from an id.
     ///
     /// # Errors
-    /// The broker's error; [`BrokerError::Unavailable`] after [`ANSWER_TIMEOUT`].
+    /// The broker's error; [`BrokerError::Unavailable`] after [`REPLY_TIMEOUT`].
     pub(crate) async fn ask<T: Awaited, R: Into<BrokerRequest>>(
         &self,
         request: impl FnOnce(RequestId<T>) -> R,
@@ -76,7 +76,7 @@ impl ServiceEndpoint {
             return answer;
         }
         let _pending = PendingRequest(&self.pending, id);
-        match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
+        match tokio::time::timeout(REPLY_TIMEOUT, receiver).await {
             Ok(Ok(answer)) => answer,
             _ => Err(BrokerError::Unavailable),
         }

@@ -325,7 +325,7 @@ fn bounds(warnings: &mut WarningList, options: &Options, config: &Config) {
     for tls in [Some(&options.http_server.tls), grpc_tls].into_iter().flatten() {
         if !tls.cert_pem.is_empty() && !tls.enabled.is_written {
             let text = format!(
-                "is not used without {} = true: the server speaks without TLS",
+                "is not used without {} = true: the server http_version without TLS",
                 tls.enabled.key
             );
             warnings.add(WarningKind::Contradiction, &tls.cert_pem, text);

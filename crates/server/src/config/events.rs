@@ -42,7 +42,7 @@ pub(super) fn resolve_events(
             name.len() >= 2 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if !is_name {
             let text = match name.as_str() {
-                "" => "is needed: it stands in logs and metrics".to_owned(),
+                "" => "is required: it stands in logs and metrics".to_owned(),
                 name => format!(
                     "expected at least two letters, digits or underscores, not {}",
                     shown(&name.into())
@@ -126,7 +126,7 @@ fn resolve_webhook(
             matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
         });
     if uri.is_none() {
-        let text = "is needed: a URL such as \"https://backend.example/events\"";
+        let text = "is required: a URL such as \"https://backend.example/events\"";
         mistakes.push(webhook.endpoint.fault(text));
     }
     if webhook.timeout.is_zero() {

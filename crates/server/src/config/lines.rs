@@ -10,6 +10,8 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::json::end_of_string;
+
 /// Lines by path. Paths are case-insensitive.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lines(HashMap<String, usize>);
@@ -147,19 +149,6 @@ fn path_of(open: &[Open]) -> String {
         Open::Object { name, .. } => join(&path, name),
         Open::Array { index } => format!("{path}[{index}]"),
     })
-}
-
-/// The position after the string that begins at `start`.
-fn end_of_string(bytes: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    bytes.len()
 }
 
 fn join(path: &str, name: &str) -> String {

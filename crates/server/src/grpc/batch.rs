@@ -92,7 +92,7 @@ impl GrpcAdapter {
     }
 }
 
-/// A command that names two methods is refused before this counts.
+/// Whether a command publishes. One that names a second method is refused when it runs.
 fn is_publish(command: &pb::Command) -> bool {
     command.publish.is_some()
 }

@@ -22,7 +22,7 @@ use super::descriptions::{compatible, own};
 use super::path;
 use crate::cluster::node::Node;
 use crate::limits::GRPC_HEALTH_INTERVAL;
-use crate::listener::Endless;
+use crate::listener::LongLived;
 
 /// Services whose health can be asked for; the empty name is the server.
 const SERVICES: [&str; 3] = [
@@ -48,7 +48,7 @@ pub(super) async fn endless(mut response: Response) -> Response {
     // Cannot fail: the status has no metadata.
     let _always =
         Status::new(Code::Unavailable, "the server is shutting down").add_header(&mut trailers);
-    response.extensions_mut().insert(Endless(trailers));
+    response.extensions_mut().insert(LongLived(trailers));
     response
 }
 

@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info};
 
-use super::Speaks;
+use super::HttpVersion;
 use crate::config::{Config, Kind, Tls, file_of, read_pem};
 use crate::limits::CERTIFICATE_LOOK_INTERVAL;
 
@@ -88,12 +88,12 @@ impl Certificate {
     }
 
     /// Returns an acceptor that uses the current certificate in each handshake.
-    pub(crate) fn acceptor(self: &Arc<Certificate>, speaks: Speaks) -> TlsAcceptor {
+    pub(crate) fn acceptor(self: &Arc<Certificate>, http_version: HttpVersion) -> TlsAcceptor {
         let builder = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
             .expect("the provider has the default versions");
         let mut config = builder.with_no_client_auth().with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![speaks.alpn().to_vec()];
+        config.alpn_protocols = vec![http_version.alpn().to_vec()];
         TlsAcceptor::from(Arc::new(config))
     }
 

@@ -35,7 +35,7 @@ use crate::supervision::catch_panic::catch_panic;
 /// Extension of a long-lived response, such as a watch, which its peer ends. It ends with these
 /// trailers when the server stops, and its connection may be evicted.
 #[derive(Clone)]
-pub(crate) struct Endless(pub(crate) HeaderMap);
+pub(crate) struct LongLived(pub(crate) HeaderMap);
 
 /// Calls of one connection that are under way.
 struct CallsUnderWay {
@@ -64,7 +64,7 @@ enum CallPart {
     Handled,
     /// The key of its answer.
     Answered(usize),
-    Endless,
+    LongLived,
 }
 
 /// Why a connection is closed.
@@ -201,17 +201,18 @@ impl CallUnderWay {
     /// The call is handled; it is under way until its answer is taken.
     fn answer(mut self, answer: Response, stop: watch::Receiver<bool>) -> Response<AnswerBody> {
         let (mut head, body) = answer.into_parts();
-        let endless: Option<Endless> = head.extensions.remove();
+        let endless: Option<LongLived> = head.extensions.remove();
         let mut state = self.of.state();
         self.part = if endless.is_some() {
             self.of.end_call(&mut state);
             state.endless += 1;
-            CallPart::Endless
+            CallPart::LongLived
         } else {
             CallPart::Answered(state.answers.insert(Instant::now()))
         };
         drop(state);
-        let stopping = endless.map(|Endless(trailers)| Stopping { stopped: until(stop), trailers });
+        let stopping =
+            endless.map(|LongLived(trailers)| Stopping { stopped: until(stop), trailers });
         let body = AnswerBody { body, _call: self, stopping, is_ended: false };
         Response::from_parts(head, body)
     }
@@ -232,7 +233,7 @@ impl Drop for CallUnderWay {
                 state.answers.remove(key);
                 self.of.end_call(&mut state);
             }
-            CallPart::Endless => state.endless -= 1,
+            CallPart::LongLived => state.endless -= 1,
         }
         if state.calls == 0 && state.endless == 0 {
             state.idle_since = Some(Instant::now());

@@ -35,7 +35,7 @@ fn run_with(limits: SlotLimits) -> Running {
 
 fn listener(limits: SlotLimits, stop: watch::Receiver<bool>) -> Listener {
     Listener {
-        speaks: Speaks::Http1,
+        http_version: HttpVersion::Http1,
         routes: Arc::new(Routes::new(Router::new())),
         tls: None,
         trusted_proxies: Arc::default(),

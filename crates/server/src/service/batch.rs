@@ -43,7 +43,7 @@ where
     F::Output: Default,
 {
     call.take_commands(commands.len())?;
-    call.set_paid();
+    call.return_permit();
     let mut replies = Vec::with_capacity(commands.len());
     match order {
         BatchOrder::Parallel => {
@@ -60,7 +60,7 @@ where
         }
     }
     // An empty batch has used up its token.
-    call.take_paid();
+    call.use_permit();
     Ok(replies)
 }
 

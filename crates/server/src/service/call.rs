@@ -1,7 +1,7 @@
 //! One request to the server API: the caller, the space left in the response, and the number of
 //! commands.
 //!
-//! Invariant: the response to one request, with all its commands, stays below [`API_ANSWER_MAX`]
+//! Invariant: the response to one request, with all its commands, stays below [`API_RESPONSE_MAX`]
 //! bytes. Every command has [`API_REPLY_FREE`] bytes for itself; longer replies share the room.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use super::caller::ApiCaller;
 use super::error::ApiError;
 use super::method::Method;
 use crate::config::ApiKey;
-use crate::limits::{API_ANSWER_MAX, API_ITEMS_MAX, API_REPLY_FRAME, API_REPLY_FREE};
+use crate::limits::{API_ITEMS_MAX, API_REPLY_FRAME, API_REPLY_FREE, API_RESPONSE_MAX};
 
 /// Caller and response budget of one request.
 pub(crate) struct ApiCall {
@@ -22,7 +22,7 @@ pub(crate) struct ApiCall {
     /// Commands that the request may still have.
     commands_left: AtomicUsize,
     /// Whether a token is taken that no command has used yet.
-    is_paid: AtomicBool,
+    is_permit_taken: AtomicBool,
 }
 
 impl ApiCall {
@@ -31,20 +31,20 @@ impl ApiCall {
         let reserved = API_ITEMS_MAX * (API_REPLY_FREE + API_REPLY_FRAME);
         ApiCall {
             caller: ApiCaller { key },
-            room: AtomicUsize::new(API_ANSWER_MAX - reserved),
+            room: AtomicUsize::new(API_RESPONSE_MAX - reserved),
             commands_left: AtomicUsize::new(API_ITEMS_MAX),
-            is_paid: AtomicBool::new(true),
+            is_permit_taken: AtomicBool::new(true),
         }
     }
 
     /// Returns whether a rate-limit token is reserved for the next command, and uses it up.
-    pub(super) fn take_paid(&self) -> bool {
-        self.is_paid.swap(false, Ordering::Relaxed)
+    pub(super) fn use_permit(&self) -> bool {
+        self.is_permit_taken.swap(false, Ordering::Relaxed)
     }
 
     /// Reserves the token: that of a batch is used by its first command.
-    pub(super) fn set_paid(&self) {
-        self.is_paid.store(true, Ordering::Relaxed);
+    pub(super) fn return_permit(&self) {
+        self.is_permit_taken.store(true, Ordering::Relaxed);
     }
 
     /// Counts commands of the request before they run.
@@ -111,7 +111,7 @@ mod tests {
     fn the_shortest_replies_fit_into_their_free_bytes() {
         let call = ApiCall::new(Arc::new(ApiKey::unlimited("a", "")));
         assert!(json(&ApiError::answer_too_large()) < API_REPLY_FREE);
-        call.take_room(API_ANSWER_MAX, API_ANSWER_MAX).unwrap();
+        call.take_room(API_RESPONSE_MAX, API_RESPONSE_MAX).unwrap();
         let rest = call.room.load(Ordering::Relaxed);
         call.take_room(rest + 5, 5).unwrap();
         assert!(call.take_room(6, 5).is_err());

@@ -17,7 +17,7 @@ use super::caller::ApiCaller;
 use super::error::ApiError;
 use crate::cluster::members::Answers;
 use crate::cluster::questions::{ActiveChannels, Question};
-use crate::limits::{API_ANSWER_MAX, API_READS_MAX};
+use crate::limits::{API_READS_MAX, API_RESPONSE_MAX};
 use crate::pattern::ChannelPattern;
 
 /// Methods that read about channels or remove a history.
@@ -70,7 +70,7 @@ pub(crate) fn history_query(
         reverse: order == HistoryOrder::NewestFirst,
         // Twice the limit of a response: a history that the broker truncated is then larger than
         // the limit and refused, so that no incomplete history is returned.
-        bytes_max: Some(2 * API_ANSWER_MAX),
+        bytes_max: Some(2 * API_RESPONSE_MAX),
     }
 }
 

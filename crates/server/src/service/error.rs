@@ -8,7 +8,7 @@ use serde::Serialize;
 use wire::protocol::{ErrorCode, ErrorReply};
 
 use crate::cluster::survey::WorkerTimeout;
-use crate::limits::API_ANSWER_MAX;
+use crate::limits::API_RESPONSE_MAX;
 
 /// Error code and message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -48,10 +48,10 @@ impl ApiError {
         ApiError { code, message }
     }
 
-    /// The response would exceed [`API_ANSWER_MAX`].
+    /// The response would exceed [`API_RESPONSE_MAX`].
     pub(crate) fn answer_too_large() -> ApiError {
         ApiError::bad(format!(
-            "the answer would have more than {API_ANSWER_MAX} bytes: ask for less (limit, since, pattern) or in several requests"
+            "the answer would have more than {API_RESPONSE_MAX} bytes: ask for less (limit, since, pattern) or in several requests"
         ))
     }
 }

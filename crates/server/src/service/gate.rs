@@ -94,11 +94,11 @@ impl ApiGate {
 
     /// Takes the rate-limit token of a command; that of the request's first command was taken when
     /// the request was admitted.
-    pub(crate) async fn pay(&self, call: &ApiCall) -> Result<(), ApiError> {
+    pub(crate) async fn take_rate_permit(&self, call: &ApiCall) -> Result<(), ApiError> {
         // Many commands of one request would otherwise run without a pause: a broker in this
         // process answers at once, and other requests share the thread.
         tokio::task::consume_budget().await;
-        match call.take_paid() {
+        match call.use_permit() {
             true => Ok(()),
             false => self.take_token(&call.caller.key).map_err(ApiError::from),
         }
@@ -106,7 +106,7 @@ impl ApiGate {
 
     /// Checks that the caller may run a method now.
     pub(crate) async fn begin(&self, call: &ApiCall, method: Method) -> Result<(), ApiError> {
-        self.pay(call).await?;
+        self.take_rate_permit(call).await?;
         call.check_method(method)
     }
 

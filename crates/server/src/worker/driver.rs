@@ -33,7 +33,7 @@ use super::inbox::{Input, WAKE, WorkerInbox};
 use super::sandbox;
 use super::{Arrival, Traffic, WorkerParts};
 use crate::admission::call_place::CallPlace;
-use crate::admission::judgement::Judgement;
+use crate::admission::token_result::TokenResult;
 use crate::admission::verification::TokenCheck;
 use crate::events;
 use crate::limits::{PASSES_PER_TURN, READ_BUFFER, READS_PER_TURN, TURN_MS_MAX};
@@ -119,7 +119,7 @@ impl Driver {
             self.turn();
             self.resume_paused();
         }
-        self.engine.publish_departures();
+        self.engine.publish_delayed_leaves();
         self.handle_effects();
         self.parts.broker.detach(self.endpoint);
         self.inbox.close();
@@ -204,13 +204,15 @@ impl Driver {
                     engine.handle_broker_event(now, event);
                 });
             }
-            Input::BackendAnswer(place, outcome) => {
+            Input::BackendResult(place, outcome) => {
                 self.handle_backend_result(now, place, *outcome);
             }
-            Input::Verdict(place, judgement) => self.handle_judgement(now, place, judgement),
+            Input::TokenResult(place, token_result) => {
+                self.handle_token_result(now, place, token_result);
+            }
             // The receiver may have timed out.
             Input::Report(answer) => drop(answer.send(self.report())),
-            Input::Census(answer) => drop(answer.send(self.census())),
+            Input::ChannelCounts(answer) => drop(answer.send(self.channel_counts())),
             Input::Clients(filter, answer) => drop(answer.send(self.clients(&filter))),
             Input::Subscribers(filter, answer) => drop(answer.send(self.subscribers(&filter))),
             Input::MakeRoom(key) => self.make_room(now, key),
@@ -448,17 +450,17 @@ impl Driver {
     fn verify(&mut self, check: TokenCheck) {
         let (now, place) = (self.parts.clock.now(), check.place);
         let verification = self.parts.verification.clone();
-        if let Some(judgement) = verification.verify(now.unix_ms, check, &self.inbox) {
-            self.handle_judgement(now, place, judgement);
+        if let Some(token_result) = verification.verify(now.unix_ms, check, &self.inbox) {
+            self.handle_token_result(now, place, token_result);
         }
     }
 
-    fn handle_judgement(&mut self, now: Now, place: CallPlace, judgement: Judgement) {
-        let judgement = self.parts.revoked.judge(judgement);
-        if let Some(cause) = judgement.cause {
+    fn handle_token_result(&mut self, now: Now, place: CallPlace, token_result: TokenResult) {
+        let token_result = self.parts.revoked.refuse_if_revoked(token_result);
+        if let Some(cause) = token_result.cause {
             self.note_token(place, cause);
         }
-        self.handle_call_result(now, place, judgement.result);
+        self.handle_call_result(now, place, token_result.result);
     }
 
     /// User and client id of a session, for logs.

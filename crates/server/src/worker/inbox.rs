@@ -15,10 +15,11 @@ use mio::{Poll, Token, Waker};
 use tokio::sync::oneshot;
 
 use super::{
-    Arrival, Census, ClientFilter, SubscriberFilter, WorkerClient, WorkerReport, WorkerSubscriber,
+    Arrival, ChannelCounts, ClientFilter, SubscriberFilter, WorkerClient, WorkerReport,
+    WorkerSubscriber,
 };
 use crate::admission::call_place::CallPlace;
-use crate::admission::judgement::Judgement;
+use crate::admission::token_result::TokenResult;
 use crate::limits::INBOX_EVENTS_MAX;
 
 /// The token under which a worker's poller reports a wake-up.
@@ -30,14 +31,14 @@ pub enum Input {
     Arrival(Box<Arrival>),
     /// Event of the broker.
     Broker(BrokerEvent),
-    /// Verdict on a token that was verified on another thread.
-    Verdict(CallPlace, Judgement),
+    /// Result of the verification of a token on another thread.
+    TokenResult(CallPlace, TokenResult),
     /// Result of a call to a backend.
-    BackendAnswer(CallPlace, Box<CallOutcome>),
+    BackendResult(CallPlace, Box<CallOutcome>),
     /// Request for totals.
     Report(oneshot::Sender<WorkerReport>),
     /// Request for channels with subscribers.
-    Census(oneshot::Sender<Census>),
+    ChannelCounts(oneshot::Sender<ChannelCounts>),
     /// Request for clients.
     Clients(Box<ClientFilter>, oneshot::Sender<Vec<WorkerClient>>),
     /// Request for subscribers of a channel.

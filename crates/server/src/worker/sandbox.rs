@@ -36,11 +36,11 @@ fn guard(
     let Err(panic) = catch_unwind(AssertUnwindSafe(|| handle(engine))) else {
         return;
     };
-    let suspect = engine.suspect().or(owner);
-    let identity = suspect.and_then(|key| engine.identity(key));
+    let current_session = engine.current_session().or(owner);
+    let identity = current_session.and_then(|key| engine.identity(key));
     let (user, client) = identity.map_or(("", ""), |identity| (identity.user, identity.client));
     let reason = panic_text(&*panic);
-    let is_closed = suspect.is_some();
+    let is_closed = current_session.is_some();
     error!(
         user,
         client,

@@ -19,7 +19,7 @@ macro_rules! code_table {
 
             /// Returns the number on the wire.
             #[must_use]
-            pub fn number(self) -> $number {
+            pub const fn number(self) -> $number {
                 match self { $($name::$variant => $value),+ }
             }
 

@@ -61,7 +61,7 @@ fn mistakes_of_sinks_name_their_keys() {
           events[2].channels (line 4): "[x": the pattern is not a glob such as chat:*
           events[2].batch_max_events (line 4): must be at least 1
           events[2].queue_max_size (line 4): must be at least 65536 bytes
-          events[2].webhook.endpoint (line 5): is needed: a URL such as "https://backend.example/events"
+          events[2].webhook.endpoint (line 5): is required: a URL such as "https://backend.example/events"
           events[2].webhook.timeout (line 5): must not be 0: a request would never succeed
           events[2].webhook.secret (line 5): expected whsec_ and base64, as `echo whsec_$(openssl rand -base64 32)` makes it, not the value given
           events[3].include (line 6): names no event: the sink would get nothing

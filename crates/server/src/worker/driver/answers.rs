@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::Driver;
 use crate::worker::{
-    Census, ClientFilter, SubscriberFilter, WorkerClient, WorkerReport, WorkerSubscriber,
+    ChannelCounts, ClientFilter, SubscriberFilter, WorkerClient, WorkerReport, WorkerSubscriber,
 };
 
 impl Driver {
@@ -18,7 +18,7 @@ impl Driver {
             sessions: self.engine.session_count(),
             subscriptions: self.engine.subscription_count(),
             users: self.engine.users().names().map(hash).collect(),
-            channels: self.engine.hub().census().map(|(name, _)| hash(name)).collect(),
+            channels: self.engine.hub().channel_counts().map(|(name, _)| hash(name)).collect(),
         }
     }
 
@@ -44,8 +44,12 @@ impl Driver {
             .collect()
     }
 
-    pub(super) fn census(&self) -> Census {
-        self.engine.hub().census().map(|(name, subscribers)| (name.clone(), subscribers)).collect()
+    pub(super) fn channel_counts(&self) -> ChannelCounts {
+        self.engine
+            .hub()
+            .channel_counts()
+            .map(|(name, subscribers)| (name.clone(), subscribers))
+            .collect()
     }
 }
 

@@ -7,27 +7,27 @@ use engine::{CallOutcome, TokenKind};
 
 use crate::token::Cause;
 
-/// A verdict on a token, with the cause of a refusal.
-pub struct Judgement {
+/// Result of the verification of a token, with the cause of a refusal.
+pub struct TokenResult {
     /// Result that the engine handles.
     pub result: CallOutcome,
     /// Cause of a refusal, for logs; `None` if the token is valid.
     pub cause: Option<Cause>,
 }
 
-impl Judgement {
+impl TokenResult {
     pub(super) fn of<T>(
         result: Result<T, Cause>,
-        verdict: impl FnOnce(Result<T, TokenRefusal>) -> CallOutcome,
-    ) -> Judgement {
+        outcome: impl FnOnce(Result<T, TokenRefusal>) -> CallOutcome,
+    ) -> TokenResult {
         let cause = result.as_ref().err().copied();
-        Judgement { result: verdict(result.map_err(Cause::refusal)), cause }
+        TokenResult { result: outcome(result.map_err(Cause::refusal)), cause }
     }
 
-    pub(crate) fn refuse(kind: TokenKind, cause: Cause) -> Judgement {
+    pub(crate) fn refuse(kind: TokenKind, cause: Cause) -> TokenResult {
         match kind {
-            TokenKind::Connection => Judgement::of(Err(cause), CallOutcome::Connection),
-            TokenKind::Subscription => Judgement::of(Err(cause), CallOutcome::Subscription),
+            TokenKind::Connection => TokenResult::of(Err(cause), CallOutcome::Connection),
+            TokenKind::Subscription => TokenResult::of(Err(cause), CallOutcome::Subscription),
         }
     }
 }
