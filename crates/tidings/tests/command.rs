@@ -294,11 +294,11 @@ fn a_hangup_reads_the_keys_of_the_server_api_again_and_ends_nothing() {
     assert_eq!((status("key"), status("another")), ("200".to_owned(), "401".to_owned()));
     std::fs::write(&file, CONFIG.replace("key = \"key\"", "key = \"another\"")).unwrap();
     server.signal("-HUP");
-    server.says("are read again");
+    server.says("API keys and TLS certificates reloaded");
     assert_eq!((status("key"), status("another")), ("401".to_owned(), "200".to_owned()));
     std::fs::write(&file, "[http_api]\nkey = [1]\n").unwrap();
     server.signal("-HUP");
-    server.says("has mistakes");
+    server.says("configuration invalid");
     assert_eq!(status("another"), "200");
     server.signal("-TERM");
     assert_eq!(server.exit().code(), Some(0));
@@ -415,7 +415,7 @@ fn mistakes_in_arguments_are_told_before_anything_is_done() {
         (&["publish", "news", "{}", "--url", "127.0.0.1:1", "--api-key", "a\nb"], "--api-key"),
         (&["subscribe", "news", "--url", "127.0.0.1:0"], "\"0\" is not a port"),
         (&["bench", "idle", "--url", "127.0.0.1:99999"], "\"99999\" is not a port"),
-        (&["bench", "idle", "--url", ""], "no host"),
+        (&["bench", "idle", "--url", ""], "missing host"),
         (&["bench", "idle", "--html", folder], "is a folder"),
         (&["bench", "idle", "--json", "/nowhere/at/all.json"], "no such folder"),
         (&["token", "--secret", "s", "--expires-in", "-5m"], "--expires-in -5m: expected a time"),
@@ -557,7 +557,7 @@ fn the_log_says_who_was_refused_where_and_why() {
     let url = format!("ws://127.0.0.1:{port}/connection/websocket");
     let output = run(&["subscribe", "nowhere:x", "-c", config, "--url", &url]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    let line = server.says("\"refused\"");
+    let line = server.says("command rejected");
     for part in ["\"channel\":\"nowhere:x\"", "\"code\":102", "\"client\":\"", "\"user\":"] {
         assert!(line.contains(part), "{part} is not in {line}");
     }

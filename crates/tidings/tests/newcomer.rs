@@ -61,7 +61,7 @@ fn a_subscriber_does_not_repeat_a_mistake() {
         ),
         (format!("ftp://{}", at("")), "begins with ws:// or wss://".to_owned()),
         ("ws://127.0.0.1:80000".to_owned(), "\"80000\" is not a port".to_owned()),
-        ("ws://".to_owned(), "no host".to_owned()),
+        ("ws://".to_owned(), "missing host".to_owned()),
         ("ws://nowhere.invalid".to_owned(), "nowhere.invalid has no address".to_owned()),
         (format!("ws://{}", at("/elsewhere")), "there is nothing at this path (404)".to_owned()),
         (format!("ws://{}", at("/")), "by default it is at /connection/websocket".to_owned()),

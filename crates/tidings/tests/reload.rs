@@ -82,7 +82,7 @@ fn a_hangup_reads_keys_and_certificates_again_and_keeps_what_is_good() {
     files.certificate(&second);
     server.signal("-HUP");
     let line = server.says("SIGHUP");
-    assert!(line.contains("INFO") && line.contains("read again"), "{line}");
+    assert!(line.contains("INFO") && line.contains("reloaded"), "{line}");
     assert_eq!(seen("second-key"), (second.der.clone(), "200".to_owned()));
     assert_eq!(seen("first-key").1, "401");
 
