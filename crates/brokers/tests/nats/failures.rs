@@ -10,7 +10,8 @@ use std::time::Instant;
 use crate::conformance::World as _;
 use brokers::nats::{FaultPoint, NatsOptions};
 use engine::broker::{
-    BrokerError, JoinRead, PresenceRequest, PublicationsRequest, PublishOptions, RequestId,
+    BrokerError, JoinRead, Membership, PresenceRequest, PublicationsRequest, PublishOptions,
+    RequestId,
 };
 use engine::channel::LIFECYCLE;
 use wire::protocol::{ClientInfo, Publication};
@@ -144,8 +145,17 @@ fn a_client_is_present_though_the_task_that_stores_it_fails() {
     pair.world.fill_inbox(pair.listener);
     server.signal("-STOP");
     let present: Arc<str> = "another room".into();
+    // The node is busy, so that the channel's task finds the next two requests together, and keeps
+    // the client until the subscription is answered.
+    for _ in 0..2_000 {
+        let info = Arc::new(ClientInfo::default());
+        let (channel, change) = ("noise".into(), Membership::Join);
+        pair.world.submit(worker, PublicationsRequest::Announce { channel, info, change });
+    }
+    let (id, channel, read) = (RequestId::new(0), present.clone(), JoinRead::Nothing);
+    pair.world.submit(worker, PublicationsRequest::Subscribe { id, channel, read });
     pair.world.submit(worker, add(&present));
-    // It is refused at once, behind the request before.
+    // It is refused at once, behind the requests before.
     let refused = pair.answer(worker, |id, channel| PublicationsRequest::Publish {
         id,
         channel,
