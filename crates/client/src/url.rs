@@ -268,11 +268,11 @@ mod tests {
     #[test]
     fn each_mistake_is_named() {
         for (url, wanted) in [
-            ("ws://", "no host"),
+            ("ws://", "missing host"),
             ("ws://a b", "no spaces"),
             ("ws://h:80000", "\"80000\" is not a port"),
             ("ws://h:0", "\"0\" is not a port"),
-            ("ws://:8000", "no host"),
+            ("ws://:8000", "missing host"),
             ("ws://::1", "in brackets"),
             ("ws://[::1", "in brackets"),
             ("ws://[h]:1", "in brackets"),

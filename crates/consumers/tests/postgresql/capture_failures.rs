@@ -23,7 +23,7 @@ async fn what_is_missing_or_forbidden_is_named() {
     server.sql("create table t (id int primary key); create role plain login password 'secret'");
     let all = || settings(&server);
     let no_publication = CaptureSettings { creates_publication: false, ..all() };
-    says(no_publication, "there is no publication \"tidings\"").await;
+    says(no_publication, "publication \"tidings\"").await;
     says(
         CaptureSettings { dsn: server.dsn_as("plain", "secret"), ..all() },
         "must be superuser or replication role",
@@ -38,7 +38,7 @@ async fn what_is_missing_or_forbidden_is_named() {
     says(CaptureSettings { tables, ..all() }, "relation \"missing\" does not exist").await;
     server.sql("create publication tidings for table t");
     let no_slot = CaptureSettings { creates_slot: false, ..all() };
-    says(no_slot, "there is no replication slot \"tidings\"").await;
+    says(no_slot, "replication slot \"tidings\"").await;
     server.sql("select pg_create_logical_replication_slot('tidings', 'test_decoding')");
     says(all(), "the slot \"tidings\" is of test_decoding, not of pgoutput").await;
 }

@@ -496,7 +496,7 @@ fn errors_name_the_field_and_what_it_lacks() {
         ("publish", r#"{"channel":7,"data":1}"#, "channel: invalid type"),
         ("broadcast", r#"{"channels":["open:x",null],"data":1}"#, "channels[1]: invalid type"),
         ("batch", r#"{"commands":[{}]}"#, "names no method"),
-        ("batch", r#"{"commands":[{"batch":{}}]}"#, "no place in a batch"),
+        ("batch", r#"{"commands":[{"batch":{}}]}"#, "cannot be nested"),
         ("batch", r#"{"commands":[{"publish":{"channel":"open:x"}}]}"#, "data is missing"),
         ("publsh", "{}", "no method publsh"),
     ] {

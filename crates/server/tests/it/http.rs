@@ -101,7 +101,7 @@ fn what_could_be_read_in_two_ways_is_refused_or_ends_the_connection() {
         (
             api("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", smuggled),
             "400",
-            "no parameters",
+            "as parameters",
         ),
         (
             api(&format!("Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n"), &chunks),
