@@ -239,18 +239,19 @@ fn a_node_wrongly_cleaned_up_announces_its_clients_again() {
     let channel: Arc<str> = "room".into();
     let entered = PresenceRequest::Add { channel: channel.clone(), info, announces: false };
     node.submit(endpoint, entered);
+    let stats =
+        || match node.ask(endpoint, |id| PresenceRequest::Stats { id, channel: channel.clone() }) {
+            Ok(stats) => stats.num_clients,
+            answer => panic!("{answer:?}"),
+        };
     wait_until("the event is stored", || events(&server).len() == 1);
+    wait_until("it is present", || stats() == 1);
     // The state after a cleanup by another node that found this node alive.
     server.ask(&["HDEL", &key(&server, &format!("online:{id}")), "1"]);
     server.ask(&["DEL", &key(&server, "clients:room")]);
     let claims = key(&server, "nodes").replace("nodes", "claims");
     server.ask(&["HSET", &claims, &id, "99999999999999"]);
     wait_until("it is announced again", || events(&server).len() == 2);
-    let stats =
-        || match node.ask(endpoint, |id| PresenceRequest::Stats { id, channel: channel.clone() }) {
-            Ok(stats) => stats.num_clients,
-            answer => panic!("{answer:?}"),
-        };
     wait_until("it is present again", || stats() == 1);
     assert_eq!(server.ask(&["HLEN", &claims]).number(), 0);
 }
