@@ -175,9 +175,21 @@ fn two_nodes_pass_every_case_that_allows_several_nodes() {
 
 #[test]
 fn leaves_of_detached_endpoints_and_failed_nodes_are_published_by_nats() {
-    let (nats, redis) = (Server::start(), RedisServer::start(&[]));
+    let nats = Server::start();
+    leaves_are_published(&nats.options());
+}
+
+#[test]
+fn leaves_are_published_without_jetstream() {
+    let nats = Server::with(&[]);
+    leaves_are_published(&NatsOptions { jetstream: None, ..nats.options() });
+}
+
+/// One client leaves by a detached endpoint, and one with its node, once each.
+fn leaves_are_published(options: &NatsOptions) {
+    let redis = RedisServer::start(&[]);
     let proxy = ClosableProxy::open(redis.port);
-    let mut world = PartsWorld::start(&nats.options(), &[redis.port, proxy.port]);
+    let mut world = PartsWorld::start(options, &[redis.port, proxy.port]);
     let (near, far, leaving) = (world.attach(), world.attach(), world.attach());
     let channel = world.fresh_channel();
     world.subscribe(near, &channel);
@@ -190,4 +202,5 @@ fn leaves_of_detached_endpoints_and_failed_nodes_are_published_by_nats() {
     proxy.close();
     world.wait_leave(near, "failed");
     wait_until("nobody is present", || world.count(near, &channel) == 0);
+    assert_eq!(world.nodes[0].health(), Health::Ready);
 }

@@ -39,6 +39,9 @@ pub(super) enum Operation {
     PublishPlain(ReplyHandle<wire::protocol::StreamPosition>),
     RemoveHistory(ReplyHandle<HistoryRemoved>, Clearing),
     ReadTtl(ReplyHandle<Option<ChannelTtl>>),
+    /// Without JetStream no channel has a TTL. The echo proves that messages sent before have
+    /// arrived, as the read does with JetStream.
+    NoTtl(ReplyHandle<Option<ChannelTtl>>),
     Limit(Limiting),
     Expire(Expiring),
     ReadPresence(PresenceRead),
@@ -108,16 +111,21 @@ impl Operation {
                     let reader = StreamReader::History(context.reply(id), query);
                     GroupedRead::begin_history(parts, view, reader, meta_ttl_ms)
                 }
+                PublicationsRequest::RemoveHistory { id, .. } if !view.link.has_jetstream => {
+                    refused(context.reply(id), BrokerError::Unavailable)
+                }
                 PublicationsRequest::RemoveHistory { id, .. } => {
                     let (clearing, call) = Clearing::begin(view, &parts.channel);
                     Next::Call(call, Operation::RemoveHistory(context.reply(id), clearing))
                 }
+                PublicationsRequest::LimitTtl { .. } if !view.link.has_jetstream => Next::Done,
                 PublicationsRequest::LimitTtl { ttl_ms, .. } => {
                     Limiting::begin_request(parts, view, ttl_ms)
                 }
-                PublicationsRequest::ChannelTtl { id, .. } => {
-                    Next::Call(ChannelCall::ReadTop, Operation::ReadTtl(context.reply(id)))
-                }
+                PublicationsRequest::ChannelTtl { id, .. } => match view.link.has_jetstream {
+                    true => Next::Call(ChannelCall::ReadTop, Operation::ReadTtl(context.reply(id))),
+                    false => Next::Call(ChannelCall::Echo, Operation::NoTtl(context.reply(id))),
+                },
             },
             BrokerRequest::Presence(what) => match what {
                 PresenceRequest::Add { info, .. } => {
@@ -191,6 +199,10 @@ impl Operation {
                 }));
                 Next::Done
             }
+            Operation::NoTtl(reply) => {
+                reply.send(result.map(|_| None));
+                Next::Done
+            }
             Operation::Limit(limiting) => limiting.handle(parts, view, result),
             Operation::Expire(expiring) => expiring.handle(parts, view, result),
             Operation::ReadPresence(read) => {
@@ -223,7 +235,7 @@ impl Operation {
             Operation::Read(read) => Some(read.due()),
             Operation::Publish(publication) => publication.due(),
             Operation::RemoveHistory(reply, _) => Some(reply.due()),
-            Operation::ReadTtl(reply) => Some(reply.due()),
+            Operation::ReadTtl(reply) | Operation::NoTtl(reply) => Some(reply.due()),
             Operation::ReadPresence(read) => Some(read.due()),
             Operation::Subscribe(_)
             | Operation::PublishPlain(_)
