@@ -167,9 +167,13 @@ pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// they fail.
 pub const IN_FLIGHT_MAX: usize = 400_000;
 
-/// Maximum bytes of those commands together; above it requests are refused (111), and joins and
-/// leaves wait as state: a second of publications at 64 MB/s.
+/// Maximum bytes of those commands together; above it requests are refused (111), presence waits as
+/// state, and joins and leaves are not announced: a second of publications at 64 MB/s.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Maximum bytes of the requests that wait for partitions to resume, such as while a cluster moves
+/// them; above it the same applies to those partitions.
+pub const HELD_REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Maximum number of channels or clients in one command: Redis needs a fraction of a millisecond
 /// for it.

@@ -106,6 +106,33 @@ impl PublishCommand {
 }
 
 impl CommandRequest {
+    /// Bytes of what it carries.
+    pub(super) fn payload_length(&self) -> usize {
+        let info = |info: &ClientInfo| {
+            info.client.len() + info.user.len() + info.conn_info.len() + info.chan_info.len()
+        };
+        let payload = match self {
+            CommandRequest::Publish(publish) => publish.publication.weight(),
+            CommandRequest::Announce { info: client, .. }
+            | CommandRequest::Presence(
+                PresenceRequest::Add { info: client, .. } | PresenceRequest::Remove { client, .. },
+            ) => info(client),
+            CommandRequest::Control(order) => crate::control::encode(order).len(),
+            CommandRequest::Answer { answer, .. } => answer.len(),
+            CommandRequest::Presence(
+                PresenceRequest::Clients { .. } | PresenceRequest::Stats { .. },
+            )
+            | CommandRequest::Subscribe { .. }
+            | CommandRequest::History { .. }
+            | CommandRequest::RemoveHistory { .. }
+            | CommandRequest::LimitTtl { .. }
+            | CommandRequest::ChannelTtl { .. }
+            | CommandRequest::Revoke { .. }
+            | CommandRequest::FindRevocation { .. } => 0,
+        };
+        payload + self.channel().map_or(0, |channel| channel.len())
+    }
+
     /// The channel of the request; `None` for requests about nodes and revocations.
     pub(super) fn channel(&self) -> Option<&Arc<str>> {
         match self {

@@ -172,6 +172,7 @@ impl RedisCore {
             self.resume(now, partition);
             self.servers.retry_refused(now, partition, &self.subscriptions);
         }
+        self.send_postponed_presence(now);
         self.renew_next_presence(now);
         self.registry.renew(now, &mut self.servers);
         if self.registry.renews_presence(now) {

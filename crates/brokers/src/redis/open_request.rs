@@ -31,4 +31,9 @@ impl OpenRequest {
     ) -> OpenRequest {
         OpenRequest { endpoint, request, deadline, progress: None }
     }
+
+    /// Bytes that it holds while it waits.
+    pub(super) fn length(&self) -> usize {
+        size_of::<OpenRequest>() + self.request.payload_length()
+    }
 }

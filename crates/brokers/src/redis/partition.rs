@@ -48,6 +48,8 @@ pub(super) struct Hold {
     /// Requests that a server did not execute; older than all in `held`.
     pub(super) returned: VecDeque<OpenRequest>,
     pub(super) held: VecDeque<OpenRequest>,
+    /// Bytes of all that was added to `held`.
+    held_bytes: usize,
     pub(super) retry_at: MonotonicTime,
     /// Whether its channels must be subscribed again.
     pub(super) must_resubscribe: bool,
@@ -68,11 +70,17 @@ impl Partition {
             Box::new(Hold {
                 returned: VecDeque::new(),
                 held: VecDeque::new(),
+                held_bytes: 0,
                 retry_at: now + RETRY_AFTER,
                 must_resubscribe: false,
                 must_load: false,
             })
         })
+    }
+
+    /// Bytes of the requests that wait until the hold ends; 0 without one.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.hold.as_ref().map_or(0, |hold| hold.held_bytes)
     }
 
     /// Ends the hold when it is time and no command is pending; returns the held requests.
@@ -141,13 +149,24 @@ impl Partition {
     pub(super) fn take_overdue(&mut self, now: MonotonicTime) -> Vec<OpenRequest> {
         let mut late = Vec::new();
         if let Some(hold) = &mut self.hold {
-            for queue in [&mut hold.returned, &mut hold.held] {
-                while queue.front().is_some_and(|pending| pending.deadline <= now) {
-                    late.extend(queue.pop_front());
-                }
+            let is_late = |pending: &mut OpenRequest| pending.deadline <= now;
+            while let Some(pending) = hold.returned.pop_front_if(is_late) {
+                late.push(pending);
+            }
+            while let Some(pending) = hold.held.pop_front_if(is_late) {
+                hold.held_bytes -= pending.length();
+                late.push(pending);
             }
         }
         late
+    }
+}
+
+impl Hold {
+    /// Holds a request until the partition resumes.
+    pub(super) fn push(&mut self, pending: OpenRequest) {
+        self.held_bytes += pending.length();
+        self.held.push_back(pending);
     }
 }
 
@@ -171,7 +190,7 @@ mod tests {
         assert!(partition.take_overtaken(&request(1, "a")).is_empty(), "nothing is held");
         let hold = partition.hold(MonotonicTime::default());
         hold.returned.extend([request(1, "a"), request(2, "a"), request(1, "b")]);
-        hold.held.push_back(request(1, "a"));
+        hold.push(request(1, "a"));
         assert_eq!(partition.take_overtaken(&request(1, "a")).len(), 1);
         let hold = partition.hold(MonotonicTime::default());
         assert_eq!((hold.returned.len(), hold.held.len()), (2, 1));

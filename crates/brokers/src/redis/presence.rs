@@ -10,12 +10,13 @@ use engine::broker::PresenceRequest;
 use wire::protocol::ClientInfo;
 
 use crate::Endpoint;
-use crate::limits::DEPARTURES_MAX;
+use crate::limits::{DEPARTURES_MAX, NAMES_PER_COMMAND};
 
 type Clients = BTreeMap<String, PresentClient>;
 
-/// Clients by channel and id.
-type Departures = BTreeMap<(Arc<str>, String), Arc<ClientInfo>>;
+/// A channel and the id of a client.
+type PresenceKey = (Arc<str>, String);
+type Departures = BTreeMap<PresenceKey, Arc<ClientInfo>>;
 
 /// A client of this node that is present in a channel.
 pub(super) struct PresentClient {
@@ -31,6 +32,9 @@ pub(super) struct PresenceTable {
     /// One for each client and channel, however often the client joined and left.
     departures: Vec<Departures>,
     departure_count: usize,
+    /// Present clients that were not sent since they joined, and whether a server may have an
+    /// earlier entry of them.
+    unsent: Vec<BTreeMap<PresenceKey, bool>>,
 }
 
 impl PresenceTable {
@@ -39,6 +43,7 @@ impl PresenceTable {
             partitions: std::iter::repeat_with(BTreeMap::new).take(partitions).collect(),
             departures: std::iter::repeat_with(BTreeMap::new).take(partitions).collect(),
             departure_count: 0,
+            unsent: std::iter::repeat_with(BTreeMap::new).take(partitions).collect(),
         }
     }
 
@@ -53,13 +58,76 @@ impl PresenceTable {
         match request {
             PresenceRequest::Add { channel, info, announces } => {
                 let client = PresentClient { info: info.clone(), endpoint, announces: *announces };
+                self.unsent[partition].remove(&(channel.clone(), info.client.clone()));
                 self.add(partition, channel, client);
             }
             PresenceRequest::Remove { channel, client } => {
+                self.unsent[partition].remove(&(channel.clone(), client.client.clone()));
                 self.remove(partition, channel, &client.client);
             }
             PresenceRequest::Clients { .. } | PresenceRequest::Stats { .. } => {}
         }
+    }
+
+    /// Applies a request that is not sent: what it changes is sent later.
+    pub(super) fn postpone(
+        &mut self,
+        partition: usize,
+        endpoint: Endpoint,
+        request: &PresenceRequest,
+    ) {
+        match request {
+            PresenceRequest::Add { channel, info, .. } => {
+                let key = (channel.clone(), info.client.clone());
+                let clients = self.partitions[partition].get(channel);
+                let is_present = clients.is_some_and(|clients| clients.contains_key(&key.1));
+                let may_be_recorded = match self.unsent[partition].get(&key) {
+                    Some(may_be_recorded) => *may_be_recorded,
+                    None => is_present || self.departures[partition].contains_key(&key),
+                };
+                self.accept(partition, endpoint, request);
+                self.unsent[partition].insert(key, may_be_recorded);
+            }
+            PresenceRequest::Remove { channel, client } => {
+                let key = (channel.clone(), client.client.clone());
+                let may_be_recorded = self.unsent[partition].get(&key).copied().unwrap_or(true);
+                self.accept(partition, endpoint, request);
+                if may_be_recorded {
+                    self.remember_departure(partition, channel.clone(), client.clone());
+                }
+            }
+            PresenceRequest::Clients { .. } | PresenceRequest::Stats { .. } => {}
+        }
+    }
+
+    /// Whether joins or leaves of a partition were not sent.
+    pub(super) fn has_postponed(&self, partition: usize) -> bool {
+        !self.unsent[partition].is_empty() || !self.departures[partition].is_empty()
+    }
+
+    /// All clients of the partition are sent.
+    pub(super) fn clear_unsent(&mut self, partition: usize) {
+        self.unsent[partition].clear();
+    }
+
+    /// Takes clients of one channel that were not sent, as many as one command takes, each with
+    /// whether its leave is announced.
+    pub(super) fn take_unsent(
+        &mut self,
+        partition: usize,
+    ) -> Option<(Arc<str>, Vec<(Arc<ClientInfo>, bool)>)> {
+        let ((channel, _), _) = self.unsent[partition].first_key_value()?;
+        let (channel, mut taken) = (channel.clone(), Vec::new());
+        let clients = self.partitions[partition].get(&channel);
+        while taken.len() < NAMES_PER_COMMAND
+            && let Some(first) = self.unsent[partition].first_entry()
+            && first.key().0 == channel
+        {
+            let ((_, client), _) = first.remove_entry();
+            let present = clients.and_then(|clients| clients.get(&client));
+            taken.extend(present.map(|one| (one.info.clone(), one.announces)));
+        }
+        Some((channel, taken))
     }
 
     fn add(&mut self, partition: usize, channel: &Arc<str>, client: PresentClient) {
@@ -152,5 +220,37 @@ mod tests {
         assert_eq!(departures.len(), 1, "one of them has returned");
         assert_eq!(departures[0].1.client, "2");
         assert_eq!(table.departure_count, 0);
+    }
+
+    #[test]
+    fn a_client_that_no_server_knows_leaves_without_a_departure() {
+        let mut table = PresenceTable::new(1);
+        let info = |client: &str| {
+            Arc::new(ClientInfo { client: client.to_owned(), ..ClientInfo::default() })
+        };
+        let add = |client: &str| {
+            let (channel, info) = ("a".into(), info(client));
+            PresenceRequest::Add { channel, info, announces: false }
+        };
+        let remove = |client: &str| {
+            let (channel, client) = ("a".into(), info(client));
+            PresenceRequest::Remove { channel, client }
+        };
+        table.postpone(0, Endpoint(0), &add("unknown"));
+        table.postpone(0, Endpoint(0), &remove("unknown"));
+        assert!(!table.has_postponed(0) && table.take_departures(0).is_empty());
+        // The servers know this one; it joins anew and leaves.
+        table.accept(0, Endpoint(0), &add("known"));
+        table.postpone(0, Endpoint(0), &add("known"));
+        table.postpone(0, Endpoint(0), &remove("known"));
+        table.postpone(0, Endpoint(0), &add("known"));
+        table.postpone(0, Endpoint(0), &remove("known"));
+        assert_eq!(table.take_departures(0).len(), 1);
+        table.postpone(0, Endpoint(0), &add("late"));
+        let (channel, clients) = table.take_unsent(0).unwrap();
+        assert_eq!((&*channel, &*clients[0].0.client, clients.len()), ("a", "late", 1));
+        assert!(!table.has_postponed(0));
+        table.postpone(0, Endpoint(0), &remove("late"));
+        assert_eq!(table.take_departures(0).len(), 1, "it was sent");
     }
 }

@@ -31,7 +31,7 @@ use super::subscriptions::ChannelSubscriptions;
 use super::topology::{SlotRange, Topology};
 use super::unavailable::UnavailableReason;
 use super::window::ReadWindow;
-use crate::limits::{NAMES_PER_COMMAND, PARTITIONS};
+use crate::limits::{HELD_REQUESTS_BYTES_MAX, NAMES_PER_COMMAND, PARTITIONS};
 
 /// See the module.
 pub(super) struct Servers {
@@ -113,8 +113,13 @@ impl Servers {
         self.links.usable(self.partitions[index].link)
     }
 
-    /// Whether so much is pending at the server of a partition that requests are refused.
+    /// Whether so much is pending at the server of a partition, or waits for partitions to resume,
+    /// that requests are refused.
     pub(super) fn is_congested(&mut self, index: usize) -> bool {
+        if self.partitions[index].hold.is_some() {
+            let held: usize = self.partitions.iter().map(Partition::held_bytes).sum();
+            return held > HELD_REQUESTS_BYTES_MAX;
+        }
         self.usable(index).is_some_and(|connection| connection.is_congested())
     }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use engine::broker::{BrokerError, BrokerEvent, PresenceRequest};
+use wire::protocol::ClientInfo;
 
 use super::super::clock::MonotonicTime;
 use super::super::command_request::CommandRequest;
@@ -50,7 +51,7 @@ impl RedisCore {
         }
         for pending in hold.returned.into_iter().chain(unsent).chain(hold.held) {
             match &mut self.servers.partitions[index].hold {
-                Some(hold) => hold.held.push_back(pending),
+                Some(hold) => hold.push(pending),
                 None => self.send(now, index, pending),
             }
         }
@@ -106,6 +107,7 @@ impl RedisCore {
     /// Renews the presence of all clients of this node in a partition.
     fn renew_presence(&mut self, now: MonotonicTime, index: usize) {
         let RedisCore { servers, present, .. } = self;
+        present.clear_unsent(index);
         for (channel, clients) in present.by_channel(index) {
             for clients in clients.chunks(NAMES_PER_COMMAND) {
                 // A reconnect renews all presence.
@@ -122,6 +124,32 @@ impl RedisCore {
         for index in 0..self.servers.partitions.len() {
             if self.servers.partitions[index].hold.is_none() {
                 self.renew_presence(now, index);
+            }
+        }
+    }
+
+    /// Sends what joined and left while too much was pending, as soon as less is.
+    pub(super) fn send_postponed_presence(&mut self, now: MonotonicTime) {
+        for index in 0..self.servers.partitions.len() {
+            let is_open = self.servers.can_write(index) && !self.servers.is_congested(index);
+            if !is_open || !self.present.has_postponed(index) {
+                continue;
+            }
+            self.send_departures(now, index);
+            while !self.servers.is_congested(index)
+                && let Some((channel, clients)) = self.present.take_unsent(index)
+            {
+                let clients: Vec<(&ClientInfo, bool)> =
+                    clients.iter().map(|(info, announces)| (&**info, *announces)).collect();
+                // A reconnect renews all presence.
+                let _later = self.servers.write_anyway(
+                    now,
+                    index,
+                    Purpose::Ignored,
+                    |encoder, target, out| {
+                        encoder.renew_presence(target, &channel, &clients, out);
+                    },
+                );
             }
         }
     }

@@ -73,7 +73,7 @@ impl RedisCore {
         let pending = OpenRequest::new(endpoint, request, self.servers.deadline(now));
         let Some(pending) = self.reads.follow(pending) else { return };
         match &mut self.servers.partitions[partition].hold {
-            Some(hold) => hold.held.push_back(pending),
+            Some(hold) => hold.push(pending),
             None => self.send(now, partition, pending),
         }
     }
@@ -92,11 +92,7 @@ impl RedisCore {
         }
         match request {
             CommandRequest::Presence(request) => {
-                self.present.accept(partition, endpoint, request);
-                if let PresenceRequest::Remove { channel, client } = request {
-                    let (channel, client) = (channel.clone(), client.clone());
-                    self.present.remember_departure(partition, channel, client);
-                }
+                self.present.postpone(partition, endpoint, request);
                 ControlFlow::Break(())
             }
             // Joins and leaves are not promised.

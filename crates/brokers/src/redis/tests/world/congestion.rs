@@ -11,7 +11,7 @@ use engine::broker::{
 use wire::protocol::{ClientInfo, Publication};
 
 use super::pair::Pair;
-use crate::limits::IN_FLIGHT_BYTES_MAX;
+use crate::limits::{HELD_REQUESTS_BYTES_MAX, IN_FLIGHT_BYTES_MAX};
 use crate::redis::settings::RedisParts;
 
 const PUBLICATION: usize = 1024 * 1024;
@@ -59,6 +59,26 @@ fn publications_are_refused_while_too_many_bytes_are_pending() {
 }
 
 #[test]
+fn publications_are_refused_while_too_many_bytes_wait_for_a_partition() {
+    let mut pair = Pair::new(RedisParts::All);
+    publish(&mut pair, 0);
+    // The first one and those behind it wait until the server executes commands again.
+    pair.refuse("TRYAGAIN the slot moves");
+    let count = (HELD_REQUESTS_BYTES_MAX / PUBLICATION) as u64;
+    (1..=count).for_each(|id| publish(&mut pair, id));
+    assert_eq!(overloaded(&mut pair), 0);
+    (0..10).for_each(|id| publish(&mut pair, 1_000 + id));
+    assert_eq!(overloaded(&mut pair), 10);
+    pair.pass(100);
+    pair.turn();
+    publish(&mut pair, 2_000);
+    pair.turn();
+    let published =
+        |event: &BrokerEvent| matches!(event, BrokerEvent::Reply(BrokerReply::Published(_, Ok(_))));
+    assert_eq!(pair.events().iter().filter(|event| published(event)).count() as u64, count + 2);
+}
+
+#[test]
 fn joins_and_leaves_wait_as_state_and_not_as_commands() {
     let mut pair = Pair::new(RedisParts::All);
     let sent = congest(&mut pair);
@@ -74,8 +94,8 @@ fn joins_and_leaves_wait_as_state_and_not_as_commands() {
     pair.core.flush(pair.now().time, |_, bytes| written += std::mem::take(bytes).len());
     assert_eq!(written, 0);
     pair.answer(&sent);
-    // All presence is renewed three times in its TTL.
-    for _ in 0..500 {
+    // Long before the next renewal.
+    for _ in 0..4 {
         pair.pass(50);
         pair.turn();
     }

@@ -143,6 +143,14 @@ impl Pair {
         commands
     }
 
+    /// Sends what was submitted, and handles an error as the answer to it, which is one command.
+    pub(super) fn refuse(&mut self, error: &'static str) {
+        self.core.flush(self.now().time, |_, bytes| bytes.clear());
+        let frames = vec![Frame::Error(error.into())];
+        let event = DriverEvent::Link(self.connection_id, LinkEvent::Frames(frames));
+        self.core.handle_event(self.now(), event);
+    }
+
     /// The server answers what was sent.
     pub(super) fn answer(&mut self, sent: &[u8]) {
         self.answer_with(sent, |_| true);
