@@ -16,6 +16,8 @@ type Clients = BTreeMap<String, PresentClient>;
 
 /// A channel and the id of a client.
 type PresenceKey = (Arc<str>, String);
+/// A client, and whether its leave is announced.
+type OwnedClient = (Arc<ClientInfo>, bool);
 type Departures = BTreeMap<PresenceKey, Arc<ClientInfo>>;
 
 /// A client of this node that is present in a channel.
@@ -110,12 +112,8 @@ impl PresenceTable {
         self.unsent[partition].clear();
     }
 
-    /// Takes clients of one channel that were not sent, as many as one command takes, each with
-    /// whether its leave is announced.
-    pub(super) fn take_unsent(
-        &mut self,
-        partition: usize,
-    ) -> Option<(Arc<str>, Vec<(Arc<ClientInfo>, bool)>)> {
+    /// Takes clients of one channel that were not sent, as many as one command takes.
+    pub(super) fn take_unsent(&mut self, partition: usize) -> Option<(Arc<str>, Vec<OwnedClient>)> {
         let ((channel, _), _) = self.unsent[partition].first_key_value()?;
         let (channel, mut taken) = (channel.clone(), Vec::new());
         let clients = self.partitions[partition].get(&channel);

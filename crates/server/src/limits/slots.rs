@@ -1,9 +1,10 @@
 //! Slots of connections that are not authenticated: bounded in number and in bytes, in total and
 //! per address.
 //!
-//! Invariant: a new connection is refused only if no other one can be evicted: of its own address if
-//! that is full, or else of any. The connection to evict is the oldest idle one of the address with
-//! most idle connections; known connections, such as those with a valid API key, are evicted last.
+//! Invariant: a new connection is refused only if no other one can be evicted: of its own address
+//! if that is full, or else of any. The connection to evict is the oldest idle one of the address
+//! with most idle connections; known connections, such as those with a valid API key, are evicted
+//! last.
 
 mod idle_list;
 
