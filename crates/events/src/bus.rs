@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
@@ -174,9 +175,8 @@ impl EventBus {
             }
             let was_empty = queue.is_empty();
             let event = encoded.get_or_insert_with(|| self.encode(next_number, &body)).clone();
-            queue.push(event, body.at_ms, &mut |loss, until_ms| {
-                self.encode(next_number, &lost(loss, until_ms))
-            });
+            queue
+                .push(event, &mut |loss, until_ms| self.encode(next_number, &lost(loss, until_ms)));
             self.log_losses(sink, queue);
             if was_empty && !queue.is_empty() {
                 sink.filled.notify_one();
@@ -191,7 +191,19 @@ impl EventBus {
         let number = *next_number;
         *next_number += 1;
         let json = body.encode(&self.id(number), &self.node_name);
-        QueuedEvent { number, json, since: Instant::now() }
+        QueuedEvent { number, json, at_ms: body.at_ms, since: Instant::now() }
+    }
+
+    /// The `lost` event in place of rejected events; the same for every attempt to send it.
+    pub(crate) fn stand_in(&self, rejected: &[QueuedEvent]) -> Bytes {
+        let (first, last) = (rejected.first(), rejected.last());
+        let number = first.map_or(0, |event| event.number);
+        let loss = EventLoss {
+            count: rejected.len() as u64,
+            since_ms: first.map_or(0, |event| event.at_ms),
+        };
+        let body = lost(loss, last.map_or(0, |event| event.at_ms));
+        body.encode(&format!("{}-lost-{}", self.id(number), loss.count), &self.node_name)
     }
 
     /// The id of an event.

@@ -1,10 +1,11 @@
 //! The task of a sink: sends its queue until everything is acknowledged.
 //!
 //! Invariant: one batch is under way at a time, so that events arrive in order. A batch is removed
-//! from the queue only when it is acknowledged, or when its only event is rejected.
+//! from the queue only when it is acknowledged, or when its only event is rejected and one behind
+//! it is acknowledged.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -12,7 +13,10 @@ use tracing::{info, warn};
 use crate::batch::EventBatch;
 use crate::bus::{EventBus, EventSink, SinkTarget};
 use crate::failure::DeliveryFailure;
-use crate::limits::{BACKOFF_FIRST, BACKOFF_LONGEST, EVENT_LOG_INTERVAL, STOPPING_BACKOFF};
+use crate::limits::{
+    BACKOFF_FIRST, BACKOFF_LONGEST, EVENT_LOG_INTERVAL, PROBES_MAX, STOPPING_BACKOFF,
+};
+use crate::sink_queue::QueuedEvent;
 use crate::webhook::Webhook;
 
 /// Delivers the events of a sink. Does not return.
@@ -38,6 +42,15 @@ pub async fn run(bus: Arc<EventBus>, index: usize) {
 
 enum Target {
     Webhook(Webhook),
+}
+
+impl Target {
+    /// Sends a batch once.
+    async fn send(&mut self, batch: &EventBatch) -> Result<(), DeliveryFailure> {
+        match self {
+            Target::Webhook(webhook) => webhook.send(batch).await,
+        }
+    }
 }
 
 struct Delivery<'b> {
@@ -80,32 +93,42 @@ impl Delivery<'_> {
         self.bus.with_queue(self.index, |queue, _| queue.len())
     }
 
-    /// Sends the next batch until it is acknowledged or rejected.
+    /// Sends the next batch until it is acknowledged, or divided or given up after a rejection.
     async fn deliver(&mut self) {
         let events = self.bus.with_queue(self.index, |queue, _| queue.first(self.count_max));
         let [first, ..] = &events[..] else { return };
         let count = events.len();
-        let id = format!("{}-{count}", self.bus.id(first.number));
-        let batch = EventBatch { id, events: events.into_iter().map(|event| event.json).collect() };
+        let batch = self.batch(first, &events);
         loop {
-            let result = match &self.target {
-                Target::Webhook(webhook) => webhook.send(&batch).await,
-            };
-            match result {
+            let failure = match self.target.send(&batch).await {
                 Ok(()) => return self.acknowledged(count),
-                Err(failure) if failure.is_final => return self.rejected(count, &failure),
-                Err(failure) => self.failed(&failure).await,
+                Err(failure) => failure,
+            };
+            if failure.is_final && count > 1 {
+                self.count_max = count / 2;
+                return self.bus.with_queue(self.index, |queue, _| queue.failures += 1);
             }
+            if failure.is_final && self.passes(&failure).await {
+                return;
+            }
+            self.failed(&failure).await;
         }
     }
 
+    /// A batch whose id is that of this event, and that of no other batch.
+    fn batch(&self, first: &QueuedEvent, events: &[QueuedEvent]) -> EventBatch {
+        let id = format!("{}-{}", self.bus.id(first.number), events.len());
+        EventBatch { id, events: events.iter().map(|event| event.json.clone()).collect() }
+    }
+
     fn acknowledged(&mut self, count: usize) {
+        self.bus.with_queue(self.index, |queue, make_lost| queue.acknowledge(count, make_lost));
+        self.succeeded();
+    }
+
+    fn succeeded(&mut self) {
         let sink = &*self.sink.settings.name;
-        let is_empty = self.bus.with_queue(self.index, |queue, make_lost| {
-            queue.acknowledge(count, make_lost);
-            queue.is_empty()
-        });
-        if is_empty {
+        if self.queued() == 0 {
             self.sink.emptied.notify_one();
         }
         if self.failures > 0 {
@@ -115,27 +138,49 @@ impl Delivery<'_> {
         self.count_max = (self.count_max * 2).min(self.sink.settings.batch_max);
     }
 
-    /// Looks for the event that the receiver rejects, and gives it up.
-    fn rejected(&mut self, count: usize, failure: &DeliveryFailure) {
+    /// Whether the receiver accepts an event behind the first one, which it rejects. Only then the
+    /// first one is given up: a receiver that rejects everything is broken (a wrong secret, a wrong
+    /// port), and gets everything when it is mended.
+    async fn passes(&mut self, failure: &DeliveryFailure) -> bool {
+        let probes = (1 << self.failures.min(16)).min(PROBES_MAX);
+        let events = self.bus.with_queue(self.index, |queue, _| queue.foremost(1 + probes));
+        for count in 1..events.len() {
+            let (rejected, next) = (&events[..count], &events[count]);
+            let lost = self.bus.stand_in(rejected);
+            let id = format!("{}-lost-{count}", self.bus.id(rejected[0].number));
+            let with_lost = EventBatch { id, events: vec![lost, next.json.clone()] };
+            // A receiver may reject the `lost` event as well, which is then left out.
+            let alone = self.batch(next, std::slice::from_ref(next));
+            for batch in [with_lost, alone] {
+                match self.target.send(&batch).await {
+                    Ok(()) => {
+                        self.rejected(rejected, failure);
+                        return true;
+                    }
+                    Err(failure) if failure.is_final => {}
+                    Err(_) => return false,
+                }
+            }
+        }
+        false
+    }
+
+    /// Gives up the first events.
+    fn rejected(&mut self, rejected: &[QueuedEvent], failure: &DeliveryFailure) {
         let (sink, cause) = (&*self.sink.settings.name, &*failure.cause);
-        if count > 1 {
-            self.count_max = count / 2;
-            self.bus.with_queue(self.index, |queue, _| queue.failures += 1);
-            return;
-        }
-        let (event, is_empty, is_logged) = self.bus.with_queue(self.index, |queue, make_lost| {
+        let is_logged = self.bus.with_queue(self.index, |queue, make_lost| {
             queue.failures += 1;
-            let event = queue.first(1);
-            queue.reject(make_lost);
-            (event, queue.is_empty(), queue.losses_to_log(std::time::Instant::now()).is_some())
+            queue.reject(rejected.len(), make_lost);
+            queue.losses_to_log(Instant::now()).is_some()
         });
-        if let Some(event) = event.first().filter(|_| is_logged) {
-            let id = self.bus.id(event.number);
-            warn!(sink, cause, id, "an event is lost: the receiver rejects it");
+        if is_logged {
+            let (id, count) = (self.bus.id(rejected[0].number), rejected.len());
+            warn!(
+                sink,
+                cause, id, count, "events are lost: the receiver rejects them and accepts others"
+            );
         }
-        if is_empty {
-            self.sink.emptied.notify_one();
-        }
+        self.succeeded();
     }
 
     /// Counts a failure and waits before the next attempt.

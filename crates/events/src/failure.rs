@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct DeliveryFailure {
     /// What failed; without addresses and secrets.
     pub cause: String,
-    /// Whether the receiver says that the batch can never be taken.
+    /// Whether the status says that the receiver never takes the batch.
     pub is_final: bool,
     /// Time for which the receiver wants no further attempt.
     pub retry_after: Option<Duration>,

@@ -28,11 +28,25 @@ pub const STOPPING_BACKOFF: Duration = Duration::from_millis(250);
 /// Bytes of an answer that are read, so that its connection can be used again.
 pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Time for which the rest of an answer is awaited behind its status. A connection whose answer
+/// ends later is closed.
+pub const WEBHOOK_ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// Bytes of the head of an answer.
 pub const WEBHOOK_HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Time after which an idle connection is closed: below the 60 s after which load balancers do.
 pub const WEBHOOK_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// Time between two pings of an HTTP/2 connection with a request under way.
+pub const WEBHOOK_PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time within which such a ping is answered; the connection is closed otherwise.
+pub const WEBHOOK_PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Events that are tried one by one behind an event that the receiver rejects, to find one that it
+/// accepts. One at first, and twice as many after each failure.
+pub const PROBES_MAX: usize = 32;
 
 /// Time between two log lines about one cause.
 pub const EVENT_LOG_INTERVAL: Duration = Duration::from_secs(1);

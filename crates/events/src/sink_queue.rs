@@ -31,6 +31,8 @@ pub(crate) struct SinkQueue {
 pub(crate) struct QueuedEvent {
     pub(crate) number: u64,
     pub(crate) json: Bytes,
+    /// Unix time in milliseconds of what happened.
+    pub(crate) at_ms: i64,
     /// When it was queued.
     pub(crate) since: Instant,
 }
@@ -67,7 +69,8 @@ impl SinkQueue {
     }
 
     /// Adds an event, or counts it as lost. Nothing is queued behind a gap before its `lost` event.
-    pub(crate) fn push(&mut self, event: QueuedEvent, at_ms: i64, make_lost: MakeLost<'_>) {
+    pub(crate) fn push(&mut self, event: QueuedEvent, make_lost: MakeLost<'_>) {
+        let at_ms = event.at_ms;
         self.close_gap(weight(&event), make_lost);
         if self.gap.is_some() || !self.has_room(weight(&event)) {
             let gap = self.gap.get_or_insert(Gap { count: 0, since_ms: at_ms, until_ms: at_ms });
@@ -120,16 +123,23 @@ impl SinkQueue {
         self.events.iter().take(count).take_while(fits).cloned().collect()
     }
 
+    /// At most this number of first events, of any size.
+    pub(crate) fn foremost(&self, count: usize) -> Vec<QueuedEvent> {
+        self.events.iter().take(count).cloned().collect()
+    }
+
     /// Removes the first events, which were acknowledged.
     pub(crate) fn acknowledge(&mut self, count: usize, make_lost: MakeLost<'_>) {
         self.remove(count, make_lost);
         self.delivered += count as u64;
     }
 
-    /// Removes the first event, which the receiver never takes.
-    pub(crate) fn reject(&mut self, make_lost: MakeLost<'_>) {
-        self.lose(LossReason::Rejected, 1);
-        self.remove(1, make_lost);
+    /// Removes the first events, which the receiver never takes, and one behind them, which it has
+    /// acknowledged.
+    pub(crate) fn reject(&mut self, count: usize, make_lost: MakeLost<'_>) {
+        self.lose(LossReason::Rejected, count as u64);
+        self.delivered += 1;
+        self.remove(count + 1, make_lost);
     }
 
     fn remove(&mut self, count: usize, make_lost: MakeLost<'_>) {
@@ -192,12 +202,12 @@ mod tests {
 
     fn event(number: u64) -> QueuedEvent {
         let json = Bytes::from(format!("{number:036}"));
-        QueuedEvent { number, json, since: Instant::now() }
+        QueuedEvent { number, json, at_ms: number.cast_signed(), since: Instant::now() }
     }
 
     fn lost(loss: EventLoss, until_ms: i64) -> QueuedEvent {
         let json = format!("lost {} {} {until_ms}", loss.count, loss.since_ms);
-        QueuedEvent { number: 0, json: json.into(), since: Instant::now() }
+        QueuedEvent { number: 0, json: json.into(), at_ms: until_ms, since: Instant::now() }
     }
 
     fn texts(queue: &SinkQueue) -> Vec<String> {
@@ -209,16 +219,16 @@ mod tests {
     fn a_lost_event_stands_where_events_are_missing() {
         let mut queue = SinkQueue::new(300);
         for number in 1..=6 {
-            queue.push(event(number), i64::try_from(number).unwrap(), &mut lost);
+            queue.push(event(number), &mut lost);
         }
         assert_eq!((queue.len(), queue.lost()), (3, [3, 0, 0]));
         assert_eq!(queue.losses_to_log(Instant::now()), Some(3));
         queue.acknowledge(1, &mut lost);
         assert_eq!(texts(&queue)[2..], ["lost 3 4 6"]);
-        queue.push(event(7), 7, &mut lost);
+        queue.push(event(7), &mut lost);
         queue.acknowledge(3, &mut lost);
         assert_eq!(texts(&queue), ["lost 1 7 7"]);
-        queue.push(event(8), 8, &mut lost);
+        queue.push(event(8), &mut lost);
         assert_eq!(queue.len(), 2);
         assert_eq!(queue.losses_to_log(Instant::now()), None, "one line a second");
         assert_eq!(queue.abandon(), 2);
@@ -228,9 +238,9 @@ mod tests {
     #[test]
     fn an_event_above_the_bound_is_lost_and_reported_at_once() {
         let mut queue = SinkQueue::new(90);
-        queue.push(event(1), 1, &mut lost);
+        queue.push(event(1), &mut lost);
         assert!(queue.is_empty());
-        queue.push(event(2), 2, &mut lost);
+        queue.push(event(2), &mut lost);
         assert_eq!(texts(&queue), ["lost 1 1 1"]);
     }
 
@@ -239,7 +249,7 @@ mod tests {
         let mut queue = SinkQueue::new(usize::MAX);
         for number in 0..3 {
             let json = Bytes::from(vec![b'x'; BATCH_BYTES_MAX / 2]);
-            queue.push(QueuedEvent { json, ..event(number) }, 0, &mut lost);
+            queue.push(QueuedEvent { json, ..event(number) }, &mut lost);
         }
         assert_eq!(queue.first(100).len(), 1);
         queue.acknowledge(1, &mut lost);

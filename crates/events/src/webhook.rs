@@ -1,7 +1,7 @@
 //! Batches as signed POST requests.
 //!
-//! Invariant: an attempt ends within its timeout. A batch is acknowledged only by a status of
-//! success; redirects are not followed.
+//! Invariant: an attempt ends within its timeout. A batch is acknowledged by a status of success,
+//! and by nothing else; redirects are not followed.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,11 +14,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use proxy::{BackendTls, failure_of, https_connector, retry_after};
+use tokio::time::Instant;
 
 use crate::batch::EventBatch;
 use crate::failure::DeliveryFailure;
 use crate::limits::{
-    RETRY_AFTER_MAX, WEBHOOK_ANSWER_BYTES_MAX, WEBHOOK_HEAD_BYTES_MAX, WEBHOOK_IDLE_TIMEOUT,
+    RETRY_AFTER_MAX, WEBHOOK_ANSWER_BYTES_MAX, WEBHOOK_ANSWER_TIMEOUT, WEBHOOK_HEAD_BYTES_MAX,
+    WEBHOOK_IDLE_TIMEOUT, WEBHOOK_PING_INTERVAL, WEBHOOK_PING_TIMEOUT,
 };
 use crate::secret::WebhookSecret;
 
@@ -37,9 +39,11 @@ pub struct WebhookSettings {
     pub tls: Option<BackendTls>,
 }
 
+type WebhookClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 /// The connection to a receiver.
 pub(crate) struct Webhook {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: WebhookClient,
     settings: WebhookSettings,
 }
 
@@ -50,40 +54,38 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 
 impl Webhook {
     pub(crate) fn new(settings: WebhookSettings) -> Webhook {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(WEBHOOK_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(1)
-            .http1_max_buf_size(WEBHOOK_HEAD_BYTES_MAX)
-            .build(https_connector(settings.tls.clone(), settings.timeout));
-        Webhook { client, settings }
+        Webhook { client: client(&settings), settings }
     }
 
     /// Sends a batch once.
-    pub(crate) async fn send(&self, batch: &EventBatch) -> Result<(), DeliveryFailure> {
+    pub(crate) async fn send(&mut self, batch: &EventBatch) -> Result<(), DeliveryFailure> {
         let timeout = self.settings.timeout;
-        match tokio::time::timeout(timeout, self.post(batch)).await {
-            Ok(result) => result,
-            Err(_) => Err(DeliveryFailure::transient(format!("no answer within {timeout:?}"))),
-        }
+        let deadline = Instant::now() + timeout;
+        let Ok(response) = tokio::time::timeout_at(deadline, self.post(batch)).await else {
+            // The path may be dead. HTTP/2 would use the same connection for the next attempt.
+            self.client = client(&self.settings);
+            return Err(DeliveryFailure::transient(format!("no answer within {timeout:?}")));
+        };
+        let response = response?;
+        let failure = failure_of_status(&response);
+        // The status has decided. What follows is read so that the connection can be used again; a
+        // connection whose answer does not end is closed.
+        let answer = Limited::new(response.into_body(), WEBHOOK_ANSWER_BYTES_MAX);
+        let deadline = deadline.min(Instant::now() + WEBHOOK_ANSWER_TIMEOUT);
+        let _discarded = tokio::time::timeout_at(deadline, answer.collect()).await;
+        failure.map_or(Ok(()), Err)
     }
 
-    async fn post(&self, batch: &EventBatch) -> Result<(), DeliveryFailure> {
+    async fn post(&self, batch: &EventBatch) -> Result<Response<Incoming>, DeliveryFailure> {
         let body = batch.body();
         let mut request = Request::post(self.settings.uri.clone())
             .body(Full::new(body.clone()))
             .map_err(|error| DeliveryFailure::transient(error.to_string()))?;
         self.write_headers(request.headers_mut(), &batch.id, &body);
-        let response = self.client.request(request).await.map_err(|error| {
+        self.client.request(request).await.map_err(|error| {
             let failure = failure_of(&error);
             DeliveryFailure::transient(format!("{}: {}", failure.kind.name(), failure.detail))
-        })?;
-        let failure = failure_of_status(&response);
-        // Reads what there is, so that the connection can be used again. The status has decided.
-        let answer = Limited::new(response.into_body(), WEBHOOK_ANSWER_BYTES_MAX);
-        let _discarded = answer.collect().await;
-        failure.map_or(Ok(()), Err)
+        })
     }
 
     fn write_headers(&self, headers: &mut HeaderMap, id: &str, body: &[u8]) {
@@ -105,6 +107,18 @@ impl Webhook {
             }
         }
     }
+}
+
+fn client(settings: &WebhookSettings) -> WebhookClient {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(WEBHOOK_IDLE_TIMEOUT)
+        .pool_max_idle_per_host(1)
+        .http1_max_buf_size(WEBHOOK_HEAD_BYTES_MAX)
+        .http2_keep_alive_interval(WEBHOOK_PING_INTERVAL)
+        .http2_keep_alive_timeout(WEBHOOK_PING_TIMEOUT)
+        .build(https_connector(settings.tls.clone(), settings.timeout))
 }
 
 /// The failure of an answer; `None` if it acknowledges the batch.

@@ -25,6 +25,7 @@ async fn what_fails_is_sent_again() {
     tokio::join!(
         survives(&[Act::Answer(500), Act::Answer(503)]),
         survives(&[Act::Answer(401)]),
+        survives(&[Act::Answer(403)]),
         survives(&[Act::Answer(404)]),
         survives(&[Act::Answer(302)]),
         survives(&[Act::Reset]),
@@ -91,9 +92,76 @@ async fn only_the_event_that_the_receiver_rejects_is_lost() {
     .await;
     let running = Running::start(&[sink(receiver.port)]);
     (0..30).for_each(|number| running.online(number));
-    let events = receiver.until(|events| events.len() == 29).await;
+    let events = receiver.until(|events| events.len() == 30).await;
     assert!(clients(&events).into_iter().eq((0..30).filter(|number| *number != 13)));
+    assert_eq!((&events[13]["event"], &events[13]["count"]), (&"lost".into(), &1.into()));
+    assert_eq!((&events[13]["since"], &events[13]["timestamp"]), (&13.into(), &13.into()));
     let stats = running.until(|stats| stats.queued == 0).await;
     assert_eq!((stats.delivered, stats.lost), (29, [0, 1, 0]));
     assert!(stats.failures >= 2 && stats.failures < 15, "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_receiver_that_rejects_everything_for_a_time_gets_everything() {
+    for status in [400, 413, 422] {
+        let act = move |number, _: &[serde_json::Value]| match number {
+            0..20 => Act::Answer(status),
+            _ => Act::Answer(200),
+        };
+        let receiver = Receiver::start(act).await;
+        let running = Running::start(&[sink(receiver.port)]);
+        (0..30).for_each(|number| running.online(number));
+        let events = receiver.until(|events| events.len() == 30).await;
+        assert!(clients(&events).into_iter().eq(0..30));
+        let stats = running.until(|stats| stats.queued == 0).await;
+        assert_eq!((stats.delivered, stats.lost), (30, [0; 3]));
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_event_waits_until_another_one_is_accepted() {
+    let is_bad = |event: &serde_json::Value| event["client_id"].as_str().is_some_and(|id| id < "3");
+    let act = move |_, events: &[serde_json::Value]| match events.iter().any(is_bad) {
+        true => Act::Answer(422),
+        false => Act::Answer(200),
+    };
+    let receiver = Receiver::start(act).await;
+    let running = Running::start(&[sink(receiver.port)]);
+    (0..3).for_each(|number| running.online(number));
+    let stats = running.until(|stats| stats.failures >= 4).await;
+    assert_eq!((stats.queued, stats.lost), (3, [0; 3]));
+    running.online(3);
+    let events = receiver.until(|events| events.len() == 2).await;
+    assert_eq!((&events[0]["count"], &events[0]["since"]), (&3.into(), &0.into()));
+    assert_eq!((kinds(&events), clients(&events)), (vec!["lost", "online"], vec![3]));
+    let stats = running.until(|stats| stats.queued == 0).await;
+    assert_eq!((stats.delivered, stats.lost), (1, [0, 3, 0]));
+}
+
+#[tokio::test]
+async fn a_receiver_that_knows_no_lost_events_loses_no_other_ones() {
+    let is_bad = |event: &serde_json::Value| event["client_id"] == "3" || event["event"] == "lost";
+    let act = move |_, events: &[serde_json::Value]| match events.iter().any(is_bad) {
+        true => Act::Answer(400),
+        false => Act::Answer(200),
+    };
+    let receiver = Receiver::start(act).await;
+    let running = Running::start(&[sink(receiver.port)]);
+    (0..10).for_each(|number| running.online(number));
+    let events = receiver.until(|events| events.len() == 9).await;
+    assert!(clients(&events).into_iter().eq((0..10).filter(|number| *number != 3)));
+}
+
+#[tokio::test]
+async fn the_status_acknowledges_also_if_the_rest_of_the_answer_does_not_come() {
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 202 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ] {
+        let receiver = Receiver::start(move |_, _| Act::Send(head)).await;
+        let running = Running::start(&[sink(receiver.port)]);
+        (0..3).for_each(|number| running.online(number));
+        let stats = running.until(|stats| stats.queued == 0).await;
+        assert_eq!((stats.delivered, stats.failures), (3, 0));
+    }
 }
