@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use crate::encoding::{EventBody, EventLoss};
+use crate::encoding::{EventBody, EventLoss, EventOrigin};
 use crate::occupancy::Occupancy;
 use crate::occurrence::{EventKind, Occurrence};
 use crate::sink_queue::{QueuedEvent, SinkQueue};
@@ -59,9 +59,7 @@ impl fmt::Debug for SinkSettings {
 
 /// See the module.
 pub struct EventBus {
-    node_name: Box<str>,
-    /// Begin of the id of every event: the same for no two processes.
-    id_prefix: Box<str>,
+    origin: EventOrigin,
     sinks: Vec<EventSink>,
     state: Mutex<BusState>,
     stops: watch::Sender<bool>,
@@ -82,6 +80,8 @@ struct BusState {
     next_number: u64,
     occupancy: Occupancy,
     queues: Vec<SinkQueue>,
+    /// The queues were given up: what is recorded from now on is lost.
+    has_ended: bool,
 }
 
 impl EventBus {
@@ -96,10 +96,14 @@ impl EventBus {
             emptied: Notify::new(),
         };
         EventBus {
-            node_name: node_name.into(),
-            id_prefix: format!("{uid}-").into(),
+            origin: EventOrigin { node_id: node_name.into(), process_id: uid.into() },
             sinks: sinks.iter().map(sink).collect(),
-            state: Mutex::new(BusState { next_number: 1, occupancy: Occupancy::default(), queues }),
+            state: Mutex::new(BusState {
+                next_number: 1,
+                occupancy: Occupancy::default(),
+                queues,
+                has_ended: false,
+            }),
             stops: watch::Sender::new(false),
         }
     }
@@ -165,12 +169,16 @@ impl EventBus {
 
     /// Queues an event for the sinks that want it. It is encoded once.
     fn push(&self, state: &mut BusState, body: EventBody<'_>) {
-        let BusState { next_number, queues, .. } = state;
+        let BusState { next_number, queues, has_ended, .. } = state;
         let mut encoded = None;
         for (sink, queue) in self.sinks.iter().zip(queues) {
             let settings = &sink.settings;
             let takes_channel = |channel| (settings.takes_channel)(channel);
             if !settings.kinds.contains(&body.kind) || !body.channel.is_none_or(takes_channel) {
+                continue;
+            }
+            if *has_ended {
+                queue.refuse();
                 continue;
             }
             let was_empty = queue.is_empty();
@@ -181,7 +189,7 @@ impl EventBus {
             if was_empty && !queue.is_empty() {
                 sink.filled.notify_one();
             }
-            if queue.len() >= settings.batch_max {
+            if queue.is_ready(settings.batch_max) {
                 sink.ready.notify_one();
             }
         }
@@ -190,7 +198,7 @@ impl EventBus {
     fn encode(&self, next_number: &mut u64, body: &EventBody<'_>) -> QueuedEvent {
         let number = *next_number;
         *next_number += 1;
-        let json = body.encode(&self.id(number), &self.node_name);
+        let json = body.encode(&self.id(number), &self.origin);
         QueuedEvent { number, json, at_ms: body.at_ms, since: Instant::now() }
     }
 
@@ -203,12 +211,12 @@ impl EventBus {
             since_ms: first.map_or(0, |event| event.at_ms),
         };
         let body = lost(loss, last.map_or(0, |event| event.at_ms));
-        body.encode(&format!("{}-lost-{}", self.id(number), loss.count), &self.node_name)
+        body.encode(&format!("{}-lost-{}", self.id(number), loss.count), &self.origin)
     }
 
     /// The id of an event.
     pub(crate) fn id(&self, number: u64) -> String {
-        format!("{}{number}", self.id_prefix)
+        format!("{}-{number}", self.origin.process_id)
     }
 
     fn log_losses(&self, sink: &EventSink, queue: &mut SinkQueue) {
@@ -246,7 +254,7 @@ impl EventBus {
     }
 
     /// Waits until all sinks have acknowledged everything, at most for this time. What is left
-    /// afterwards is lost.
+    /// afterwards is lost, and what is recorded later as well.
     pub async fn stop(&self, patience: Duration) {
         self.stops.send_replace(true);
         let all_sent = async {
@@ -258,17 +266,39 @@ impl EventBus {
         };
         let _is_late = tokio::time::timeout(patience, all_sent).await;
         let mut state = self.lock();
+        state.has_ended = true;
         for (sink, queue) in self.sinks.iter().zip(&mut state.queues) {
-            let (sink, count, lost) = (&*sink.settings.name, queue.abandon(), queue.lost());
-            match count {
-                0 => info!(sink, delivered = queue.delivered, ?lost, "all events are delivered"),
+            let (sink, count, delivered) = (&*sink.settings.name, queue.abandon(), queue.delivered);
+            let _logged_here = queue.take_unlogged();
+            let [full, rejected, _] = queue.lost();
+            match (count, full + rejected) {
+                (0, 0) => info!(sink, delivered, "all events are delivered"),
+                (0, _) => warn!(
+                    sink,
+                    delivered,
+                    full,
+                    rejected,
+                    "queued events are delivered; others were lost before"
+                ),
                 _ => warn!(
                     sink,
                     count,
-                    delivered = queue.delivered,
-                    ?lost,
+                    delivered,
+                    full,
+                    rejected,
                     "events are lost: the receiver has not acknowledged them before the node stops"
                 ),
+            }
+        }
+    }
+
+    /// Logs what was lost after [`EventBus::stop`]: clients that were connected still.
+    pub fn finish(&self) {
+        let mut state = self.lock();
+        for (sink, queue) in self.sinks.iter().zip(&mut state.queues) {
+            let (sink, count) = (&*sink.settings.name, queue.take_unlogged());
+            if count > 0 {
+                warn!(sink, count, "events are lost: they happened after the last delivery");
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::failure::DeliveryFailure;
 use crate::limits::{
     BACKOFF_FIRST, BACKOFF_LONGEST, EVENT_LOG_INTERVAL, PROBES_MAX, STOPPING_BACKOFF,
 };
-use crate::sink_queue::QueuedEvent;
+use crate::sink_queue::{QueuedEvent, SinkQueue};
 use crate::webhook::Webhook;
 
 /// Delivers the events of a sink. Does not return.
@@ -78,7 +78,8 @@ impl Delivery<'_> {
             queued = self.queued();
         }
         let is_full = async {
-            while self.queued() < settings.batch_max {
+            let is_ready = |queue: &mut SinkQueue| queue.is_ready(settings.batch_max);
+            while !self.bus.with_queue(self.index, |queue, _| is_ready(queue)) {
                 self.sink.ready.notified().await;
             }
         };
@@ -115,9 +116,10 @@ impl Delivery<'_> {
         }
     }
 
-    /// A batch whose id is that of this event, and that of no other batch.
+    /// A batch whose id no other one has. Sinks may have the same receiver.
     fn batch(&self, first: &QueuedEvent, events: &[QueuedEvent]) -> EventBatch {
-        let id = format!("{}-{}", self.bus.id(first.number), events.len());
+        let sink = &*self.sink.settings.name;
+        let id = format!("{sink}-{}-{}", self.bus.id(first.number), events.len());
         EventBatch { id, events: events.iter().map(|event| event.json.clone()).collect() }
     }
 
@@ -147,7 +149,8 @@ impl Delivery<'_> {
         for count in 1..events.len() {
             let (rejected, next) = (&events[..count], &events[count]);
             let lost = self.bus.stand_in(rejected);
-            let id = format!("{}-lost-{count}", self.bus.id(rejected[0].number));
+            let sink = &*self.sink.settings.name;
+            let id = format!("{sink}-{}-lost-{count}", self.bus.id(rejected[0].number));
             let with_lost = EventBatch { id, events: vec![lost, next.json.clone()] };
             // A receiver may reject the `lost` event as well, which is then left out.
             let alone = self.batch(next, std::slice::from_ref(next));

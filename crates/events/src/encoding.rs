@@ -1,7 +1,7 @@
 //! Events as JSON.
 //!
 //! Invariant: the fields of `online` and `offline` are those of the channel `sys:presence`, beside
-//! the id.
+//! the ids of event and process.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -28,11 +28,21 @@ pub(crate) struct EventLoss {
     pub(crate) since_ms: i64,
 }
 
+/// Whose events they are.
+#[derive(Clone, Debug)]
+pub(crate) struct EventOrigin {
+    /// Name of the node.
+    pub(crate) node_id: Box<str>,
+    /// The same for no two processes, also of one node.
+    pub(crate) process_id: Box<str>,
+}
+
 #[derive(Serialize)]
 struct EventJson<'e> {
     id: &'e str,
     event: &'static str,
     node_id: &'e str,
+    process_id: &'e str,
     timestamp: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<&'e str>,
@@ -56,11 +66,12 @@ impl<'e> EventBody<'e> {
     }
 
     /// The JSON of an event.
-    pub(crate) fn encode(&self, id: &str, node_id: &str) -> Bytes {
+    pub(crate) fn encode(&self, id: &str, origin: &EventOrigin) -> Bytes {
         let json = EventJson {
             id,
             event: self.kind.name(),
-            node_id,
+            node_id: &origin.node_id,
+            process_id: &origin.process_id,
             timestamp: self.at_ms,
             client_id: self.client.map(|client| client.client),
             user_id: self.client.map(|client| client.user),
@@ -70,6 +81,20 @@ impl<'e> EventBody<'e> {
             since: self.loss.map(|loss| loss.since_ms),
             load: self.load,
         };
-        serde_json::to_vec(&json).expect("texts and numbers are JSON").into()
+        // Without the spare capacity, which would stay allocated while the event waits.
+        serde_json::to_vec(&json).expect("texts and numbers are JSON").into_boxed_slice().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_no_spare_capacity() {
+        let origin = EventOrigin { node_id: "node".into(), process_id: "process".into() };
+        let json = EventBody::new(EventKind::NodeJoined, 1).encode("process-1", &origin);
+        let (length, json) = (json.len(), Vec::from(json));
+        assert_eq!(json.capacity(), length);
     }
 }

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-/// Bytes of memory that a queued event takes beside its text.
-pub const EVENT_OVERHEAD: usize = 64;
+/// Bytes of memory that a queued event takes beside its text: its place in a queue whose capacity
+/// doubles, the header of shared bytes, and what the allocator adds to both.
+pub const EVENT_OVERHEAD: usize = 192;
 
-/// Smallest queue of a sink: a full batch of small events fits.
+/// Smallest queue of a sink.
 pub const QUEUE_BYTES_MIN: usize = 64 * 1024;
+
+/// Bytes that a queue has at least for each event of a batch, so that batches become full before
+/// the queue is.
+pub const QUEUE_BYTES_PER_BATCHED: usize = 1024;
 
 /// Bytes of one batch, above which no further event is added: what frameworks accept by default.
 /// An event that is larger by itself is a batch of its own.

@@ -32,7 +32,7 @@ pub enum Occurrence<'e> {
     NodeJoined,
     /// The node disconnects its clients before it stops.
     NodeDraining,
-    /// The node has disconnected all clients.
+    /// The node stops, and has disconnected its clients as far as it could in time.
     NodeLeft,
     /// The node works, with this load.
     NodeHeartbeat(NodeLoad),
@@ -70,7 +70,7 @@ pub enum EventKind {
     NodeJoined,
     /// The node disconnects its clients.
     NodeDraining,
-    /// The node has disconnected all clients.
+    /// The node stops, and has disconnected its clients as far as it could in time.
     NodeLeft,
     /// The node works.
     NodeHeartbeat,

@@ -169,6 +169,21 @@ impl SinkQueue {
         Some(std::mem::take(&mut log.unlogged))
     }
 
+    /// Whether waiting for more events has no use: a batch is full, or half of the queue.
+    pub(crate) fn is_ready(&self, batch_max: usize) -> bool {
+        self.len() >= batch_max || self.bytes >= BATCH_BYTES_MAX.min(self.bytes_max / 2)
+    }
+
+    /// Counts an event that comes after [`SinkQueue::abandon`].
+    pub(crate) fn refuse(&mut self) {
+        self.lose(LossReason::Stopped, 1);
+    }
+
+    /// Number of losses since the last line of the log, which the caller writes now.
+    pub(crate) fn take_unlogged(&mut self) -> u64 {
+        std::mem::take(&mut self.log.unlogged)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.events.len()
     }
@@ -190,6 +205,8 @@ impl SinkQueue {
         self.events.front().map_or(Duration::ZERO, |event| now.duration_since(event.since))
     }
 }
+
+const _: () = assert!(EVENT_OVERHEAD >= 2 * size_of::<QueuedEvent>() + 24 + 2 * 16);
 
 /// Bytes that an event takes.
 fn weight(event: &QueuedEvent) -> usize {
@@ -217,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_lost_event_stands_where_events_are_missing() {
-        let mut queue = SinkQueue::new(300);
+        let mut queue = SinkQueue::new(3 * (EVENT_OVERHEAD + 36));
         for number in 1..=6 {
             queue.push(event(number), &mut lost);
         }
@@ -236,8 +253,8 @@ mod tests {
     }
 
     #[test]
-    fn an_event_above_the_bound_is_lost_and_reported_at_once() {
-        let mut queue = SinkQueue::new(90);
+    fn an_event_above_the_bound_is_lost_and_reported_with_the_next_one() {
+        let mut queue = SinkQueue::new(EVENT_OVERHEAD + 26);
         queue.push(event(1), &mut lost);
         assert!(queue.is_empty());
         queue.push(event(2), &mut lost);

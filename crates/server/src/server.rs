@@ -215,6 +215,7 @@ impl Server {
                 "the broker does not answer; other nodes will notice the end of this node when its lease expires"
             );
         }
+        self.node.events.finish();
         info!("stopped");
     }
 }

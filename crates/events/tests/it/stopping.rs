@@ -1,5 +1,7 @@
 //! What a node delivers before it stops, and what it cannot.
 
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use events::{NodeLoad, Occurrence, SinkSettings};
@@ -35,4 +37,45 @@ async fn what_the_receiver_does_not_take_in_time_is_counted() {
     receiver.requests(1).await;
     running.bus.stop(Duration::from_millis(50)).await;
     assert_eq!(running.stats().lost, [0, 0, 5]);
+}
+
+#[tokio::test]
+async fn what_is_lost_before_and_after_the_end_is_in_the_log() {
+    let log = LogText::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
+    let _logging = tracing::subscriber::set_default(subscriber.finish());
+    let receiver = Receiver::start(|_, _| Act::Answer(200)).await;
+    let settings = SinkSettings { queue_bytes_max: 1024, ..sink(receiver.port) };
+    let running = Running::start(&[settings]);
+    (0..50).for_each(|number| running.online(number));
+    running.bus.stop(Duration::from_secs(60)).await;
+    assert!(log.text().contains("queued events are delivered; others were lost before"));
+    assert!(!log.text().contains("all events are delivered"), "{}", log.text());
+    let delivered = running.stats().delivered;
+    (0..5).for_each(|number| running.online(number));
+    let stats = running.stats();
+    assert_eq!((stats.delivered, stats.queued, stats.lost[2]), (delivered, 0, 5));
+    running.bus.finish();
+    assert!(log.text().contains("they happened after the last delivery sink=\"backend\" count=5"));
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct LogText(Arc<Mutex<Vec<u8>>>);
+
+impl LogText {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for LogText {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -1,7 +1,9 @@
 //! A receiver that works.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use events::limits::QUEUE_BYTES_MIN;
 use events::{EventClient, EventKind, Occurrence, SinkSettings};
 use serde_json::json;
 
@@ -42,7 +44,7 @@ async fn events_arrive_once_and_in_order() {
     );
     assert_eq!(
         events[8],
-        json!({"id": "uid-9", "event": "offline", "node_id": "node-1", "timestamp": 7,
+        json!({"id": "uid-9", "event": "offline", "node_id": "node-1", "process_id": "uid", "timestamp": 7,
             "client_id": "c1", "user_id": "ann", "reason": "connection closed"})
     );
     assert_eq!(events[2]["channel"], "news");
@@ -78,4 +80,34 @@ async fn each_sink_gets_what_it_wants() {
     assert_eq!(kinds(&events), ["occupied", "online"]);
     running.until(|stats| stats.delivered == 2).await;
     assert_eq!(running.bus.stats()[1].queued, 10, "the other sink waits by itself");
+}
+
+#[tokio::test]
+async fn half_of_a_small_queue_is_sent_before_it_is_full() {
+    let receiver = Receiver::start(|_, _| Act::Answer(200)).await;
+    let settings = SinkSettings {
+        queue_bytes_max: QUEUE_BYTES_MIN,
+        batch_max: 10_000,
+        batch_delay: Duration::from_secs(3600),
+        ..sink(receiver.port)
+    };
+    let running = Running::start(&[settings]);
+    for number in 0..1_000 {
+        running.online(number);
+        tokio::task::yield_now().await;
+        running.until(|stats| stats.queued_bytes < QUEUE_BYTES_MIN * 3 / 4).await;
+    }
+    receiver.until(|events| events.len() >= 900).await;
+    assert_eq!(running.stats().lost, [0; 3]);
+}
+
+#[tokio::test]
+async fn sinks_of_one_receiver_have_other_ids_of_requests() {
+    let receiver = Receiver::start(|_, _| Act::Answer(200)).await;
+    let other = SinkSettings { name: "other".into(), ..sink(receiver.port) };
+    let running = Running::start(&[sink(receiver.port), other]);
+    running.online(1);
+    let mut ids = receiver.requests(2).await;
+    ids.sort_unstable();
+    assert_eq!(ids, ["backend-uid-1-1", "other-uid-1-1"]);
 }

@@ -4,6 +4,7 @@
 //! Invariant: an invalid configuration is a mistake and is detected elsewhere. No secret is part of
 //! a message.
 
+use ::events::SinkTarget;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -14,6 +15,7 @@ use super::kind::{Kind, Secret};
 use super::mistakes::{KeyedWarning, WarningKind};
 use super::options::Options;
 use super::options::client::{ClientSection, TokenSection};
+use super::options::events::EventSinkSection;
 use super::options::http::ApiSection;
 use super::origin::{Origin, Reach};
 use super::pem::read_pem;
@@ -33,6 +35,7 @@ pub(super) fn dangers(options: &Options, config: &Config, now_unix: i64) -> Vec<
     tokens(&mut warnings, &options.client, config);
     secrets(&mut warnings, options);
     api_keys(&mut warnings, &options.http_api);
+    webhooks(&mut warnings, &options.events, config);
     no_access(&mut warnings, options, config);
     bounds(&mut warnings, options, config);
     warnings.0.extend(useless_options(&options.channel, &config.rules));
@@ -206,6 +209,21 @@ fn key_set(warnings: &mut WarningList, token: &TokenSection, settings: &TokenSet
             token.audience.key
         );
         warnings.add(WarningKind::Insecure, &token.jwks_public_endpoint, text);
+    }
+}
+
+/// Events that others on the network can read.
+fn webhooks(warnings: &mut WarningList, sections: &[EventSinkSection], config: &Config) {
+    for sink in &config.events {
+        let SinkTarget::Webhook(webhook) = &sink.target;
+        let is_plain = webhook.uri.scheme_str() == Some("http");
+        let section = sections.iter().find(|section| *section.name == *sink.name);
+        let (Some(host), Some(section)) = (webhook.uri.host(), section) else { continue };
+        if is_plain && !is_loopback(host) {
+            let text = "sends events by plain HTTP, so that others on the network can read user ids and channels: use \
+                        https";
+            warnings.add(WarningKind::Exposed, &section.webhook.endpoint, text);
+        }
     }
 }
 

@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ::events::limits::QUEUE_BYTES_MIN;
+use ::events::limits::{QUEUE_BYTES_MIN, QUEUE_BYTES_PER_BATCHED};
 use ::events::{EventKind, SinkSettings, SinkTarget, WebhookSecret, WebhookSettings};
-use axum::http::Uri;
+use axum::http::header::AUTHORIZATION;
 use engine::rules::ReportedEvents;
+use proxy::BackendAddress;
 
 use super::coerce::shown;
 use super::kind::Secret;
@@ -27,6 +28,16 @@ pub(super) fn reported(sections: &[EventSinkSection]) -> ReportedEvents {
         clients: kinds.iter().any(|kind| kind.is_of_client()),
         subscriptions: kinds.iter().any(|kind| kind.is_of_subscription()),
     }
+}
+
+/// Sinks with an endpoint that no option switches on.
+pub(super) fn unused_sinks(sections: &[EventSinkSection]) -> KeyedMistakes {
+    let is_unused = |section: &&EventSinkSection| {
+        section.webhook.endpoint.is_written && !section.enabled.is_written
+    };
+    let text = "is not used without enabled = true";
+    let sections = sections.iter().filter(is_unused);
+    sections.map(|section| section.webhook.endpoint.fault(text)).collect()
 }
 
 /// Resolves all sinks; those that are not enabled are left out.
@@ -67,8 +78,14 @@ fn resolve_sink(section: &EventSinkSection, mistakes: &mut KeyedMistakes) -> Opt
     if section.batch_max_events.count() == 0 {
         mistakes.push(section.batch_max_events.fault("must be at least 1"));
     }
+    let batched = section.batch_max_events.count() * QUEUE_BYTES_PER_BATCHED;
     if section.queue_max_size.count() < QUEUE_BYTES_MIN {
         let text = format!("must be at least {QUEUE_BYTES_MIN} bytes");
+        mistakes.push(section.queue_max_size.fault(text));
+    } else if section.queue_max_size.count() < batched {
+        let text = format!(
+            "must be at least {batched} bytes: {QUEUE_BYTES_PER_BATCHED} for each of batch_max_events"
+        );
         mistakes.push(section.queue_max_size.fault(text));
     }
     let target = match *section.r#type {
@@ -121,13 +138,17 @@ fn resolve_webhook(
     webhook: &WebhookSection,
     mistakes: &mut KeyedMistakes,
 ) -> Option<WebhookSettings> {
-    let uri =
-        webhook.endpoint.parse::<Uri>().ok().filter(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
-        });
-    if uri.is_none() {
-        let text = "is required: a URL such as \"https://backend.example/events\"";
-        mistakes.push(webhook.endpoint.fault(text));
+    let address = match BackendAddress::parse(&webhook.endpoint) {
+        Ok(BackendAddress::Http { uri, authorization }) => Some((uri, authorization)),
+        Ok(BackendAddress::Grpc { .. }) | Err(_) => {
+            let text = "expected a URL such as \"https://backend.example/events\"";
+            mistakes.push(webhook.endpoint.fault(text));
+            None
+        }
+    };
+    if *webhook.tls.enabled && webhook.endpoint.starts_with("http://") {
+        let text = "needs an endpoint that begins with https://";
+        mistakes.push(webhook.tls.enabled.fault(text));
     }
     if webhook.timeout.is_zero() {
         mistakes.push(webhook.timeout.fault("must not be 0: a request would never succeed"));
@@ -135,10 +156,15 @@ fn resolve_webhook(
     let secret = resolve_secret(&webhook.secret, mistakes);
     let previous = (!webhook.previous_secret.is_empty())
         .then(|| resolve_secret(&webhook.previous_secret, mistakes));
-    let headers = resolve_static_headers(&webhook.static_headers, mistakes);
+    let mut headers = resolve_static_headers(&webhook.static_headers, mistakes);
+    let tls = resolve_tls(&webhook.tls, mistakes);
+    let (uri, authorization) = address?;
+    if let Some(authorization) = authorization {
+        headers.entry(AUTHORIZATION).or_insert(authorization);
+    }
     Some(WebhookSettings {
-        tls: resolve_tls(&webhook.tls, mistakes),
-        uri: uri?,
+        tls,
+        uri,
         secrets: [secret, previous.flatten()].into_iter().flatten().collect(),
         timeout: *webhook.timeout,
         headers,

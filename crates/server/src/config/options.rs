@@ -85,7 +85,7 @@ one_of!(LogFormat {
 section! {
     /// `shutdown`.
     ShutdownSection {
-        timeout: Duration = "30s", "Maximum duration of a shutdown. After it the process exits with connections still open.";
+        timeout: Duration = "30s", "Maximum duration of a shutdown. After it the remaining connections are cut off. The process exits up to 10s later if receivers of events or the broker do not answer.";
         drain_rate: u32 = 0, "Maximum number of clients of this node that are disconnected per second at shutdown. With many clients, draining takes longer than drain_window, but not longer than the timeout. 0 means no limit.";
         drain_window: Duration = "3s", "Time over which clients are disconnected at shutdown with the advice to reconnect (3001). Must be less than the timeout.";
     }

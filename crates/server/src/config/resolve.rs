@@ -14,7 +14,7 @@ use super::consumers::resolve_consumers;
 use super::contradictions::check_names;
 use super::danger::dangers;
 use super::engine::{resolve_brokers, unused_engines};
-use super::events::{reported, resolve_events};
+use super::events::{reported, resolve_events, unused_sinks};
 use super::formats::warn_of_formats;
 use super::grpc_api;
 use super::kind::Kind;
@@ -119,7 +119,7 @@ pub(super) fn resolve(
     for (key, text) in mistakes {
         raw.mistake(key, text);
     }
-    for (key, text) in unused_engines(&options).into_iter().chain(unused_proxies(&options)) {
+    for (key, text) in unused(&options) {
         raw.warn(WarningKind::Contradiction, key, text);
     }
     warn_of_formats(raw, &options.channel, &config.rules.channels);
@@ -130,6 +130,12 @@ pub(super) fn resolve(
         raw.warn(kind, key, text);
     }
     config
+}
+
+/// Options of parts that no switch turns on.
+fn unused(options: &Options) -> impl Iterator<Item = (String, String)> + use<> {
+    let engines = unused_engines(options).into_iter();
+    engines.chain(unused_proxies(options)).chain(unused_sinks(&options.events))
 }
 
 fn resolve_admission(client: &ClientSection, mistakes: &mut KeyedMistakes) -> AdmissionSettings {

@@ -97,7 +97,7 @@ pub const METRICS: &[Metric] = &[
     metric("tidings_consumer_failures_total", Counter, &["consumer"], "Times that the consumer lost its source, or could not start."),
     metric("tidings_consumer_lag", Gauge, &["consumer"], "Messages in the source that this node has to handle and has not handled; for postgresql_cdc bytes of the log of the database."),
     metric("tidings_events_delivered_total", Counter, &["sink"], "Events that the receiver has acknowledged."),
-    metric("tidings_events_lost_total", Counter, &["sink", "reason"], "Events that were not delivered: full, because the queue was; rejected, because the receiver never takes them (status 400, 413 or 422); stopped, because the node was."),
+    metric("tidings_events_lost_total", Counter, &["sink", "reason"], "Events that were not delivered: full, because the queue was; rejected, because the receiver answered 400, 413 or 422 and accepted others."),
     metric("tidings_events_failures_total", Counter, &["sink"], "Attempts to deliver events that failed."),
     metric("tidings_events_queued", Gauge, &["sink"], "Events that wait for the receiver."),
     metric("tidings_events_queued_bytes", Gauge, &["sink"], "Bytes of these events, as counted against queue_max_size."),
@@ -311,7 +311,9 @@ impl Page {
             self.labelled("tidings_events_delivered_total", &[&sink.name], sink.delivered);
         }
         for sink in sinks {
-            for (reason, count) in LossReason::ALL.iter().zip(sink.lost) {
+            // Those of a process that has stopped cannot be read. They are logged.
+            let reasons = LossReason::ALL.iter().zip(sink.lost);
+            for (reason, count) in reasons.filter(|(reason, _)| **reason != LossReason::Stopped) {
                 let labels = [&*sink.name, reason.name()];
                 self.labelled("tidings_events_lost_total", &labels, count);
             }

@@ -1,6 +1,7 @@
 //! Events of a server, as the example receiver gets them.
 
-use std::io::{BufRead as _, BufReader, Lines};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -116,4 +117,27 @@ fn a_heartbeat_says_what_the_node_has() {
     let _fixture = Fixture::of(&text);
     let event = receiver.next();
     assert_eq!((&event["event"], &event["num_clients"]), (&"node_heartbeat".into(), &0.into()));
+}
+
+#[test]
+fn the_example_answers_strangers() {
+    let receiver = ExampleReceiver::start(SECRET);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    for (head, status) in [
+        ("Content-Length: 99999999999".to_owned(), "413"),
+        ("Content-Length: -1".to_owned(), "411"),
+        (
+            format!(
+                "Content-Length: 0\r\nWebhook-Timestamp: {now}\r\nWebhook-Signature: v1,\u{e9}"
+            ),
+            "401",
+        ),
+        ("Content-Length: 0\r\nWebhook-Timestamp: \u{b2}".to_owned(), "401"),
+    ] {
+        let mut stream = TcpStream::connect(("127.0.0.1", receiver.port)).unwrap();
+        write!(stream, "POST /events HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        assert_eq!(line.split(' ').nth(1), Some(status), "{head}");
+    }
 }

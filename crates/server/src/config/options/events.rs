@@ -18,7 +18,7 @@ section! {
         channels: Vec<String> = [], "Patterns such as \"chat:*\" of the channels whose events are sent. Empty sends those of all channels.";
         batch_max_events: UpTo<10000> = 500, "Maximum number of events in one request. A request also has at most 1 MiB, unless a single event is larger.";
         batch_max_delay: Duration = "100ms", "Time for which an event waits for others that go into the same request.";
-        queue_max_size: u32 = 67108864, "Maximum size in bytes of the events that wait in memory while the receiver does not take them. Events beyond it are lost; they are counted, logged, and reported by an event lost in their place.";
+        queue_max_size: u32 = 67108864, "Maximum size in bytes of the events that wait in memory while the receiver does not take them. Events beyond it are lost; they are counted, logged, and reported by an event lost in their place. At least 1 KiB for each of batch_max_events.";
         webhook: WebhookSection;
     }
 }
@@ -44,7 +44,7 @@ one_of!(EventSinkType { "webhook" => EventSinkType::Webhook });
 section! {
     /// `events[].webhook`.
     WebhookSection titled "Webhooks: `events[].webhook`" {
-        endpoint: String = "", "URL of the receiver: http:// or https://.";
+        endpoint: String = "", "URL of the receiver: http:// or https://. User and password in it are sent as basic authentication.";
         secret: Secret = "", "Secret of the signatures (Standard Webhooks): whsec_ and 24 to 64 bytes in base64, as echo whsec_$(openssl rand -base64 32) makes it.";
         previous_secret: Secret = "", "Former secret, with which requests are signed as well until all receivers have the new one.";
         timeout: Duration = "5s", "Maximum duration of a request, including connecting.";

@@ -61,11 +61,70 @@ fn mistakes_of_sinks_name_their_keys() {
           events[2].channels (line 4): "[x": the pattern is not a glob such as chat:*
           events[2].batch_max_events (line 4): must be at least 1
           events[2].queue_max_size (line 4): must be at least 65536 bytes
-          events[2].webhook.endpoint (line 5): is required: a URL such as "https://backend.example/events"
+          events[2].webhook.endpoint (line 5): expected a URL such as "https://backend.example/events"
           events[2].webhook.timeout (line 5): must not be 0: a request would never succeed
           events[2].webhook.secret (line 5): expected whsec_ and base64, as `echo whsec_$(openssl rand -base64 32)` makes it, not the value given
           events[3].include (line 6): names no event: the sink would get nothing
           events[3].webhook.secret (line 6): expected whsec_ and base64, as `echo whsec_$(openssl rand -base64 32)` makes it, not the value given
           events[3].webhook.previous_secret (line 7): expected 24 to 64 bytes in base64 behind whsec_
           events[3].webhook.static_headers (line 8): "content-length" is not a header that can be sent"#]].assert_eq(&mistakes.to_string());
+}
+
+const SECRET: &str = "whsec_aGlkZGVuIHNlY3JldCBmb3IgdGVzdHMgb2YgdGhlIG9wdGlvbnM=";
+
+/// A configuration with one enabled sink.
+fn with_sink(options: &str, webhook: &str) -> String {
+    format!(
+        r#"{{"events": [{{"name": "backend", "enabled": true{options},
+        "webhook": {{"secret": "{SECRET}", {webhook}}}}}]}}"#
+    )
+}
+
+#[test]
+fn user_information_of_an_endpoint_is_sent_as_a_header() {
+    let text = with_sink("", r#""endpoint": "https://u:hidden@backend/events""#);
+    let (config, _) = load_text(".json", &text).unwrap_or_else(|error| panic!("{error}"));
+    let ::events::SinkTarget::Webhook(webhook) = &config.events[0].target;
+    assert_eq!(webhook.uri.to_string(), "https://backend/events");
+    assert_eq!(webhook.headers["authorization"], "Basic dTpoaWRkZW4=");
+    assert!(!format!("{config:?}").contains("dTpoaWRkZW4="));
+}
+
+#[test]
+fn endpoints_and_queues_that_cannot_work_are_refused() {
+    let mistake = |options: &str, webhook: &str| {
+        let text = with_sink(options, webhook);
+        load_text(".json", &text).unwrap_err().to_string()
+    };
+    let port = mistake("", r#""endpoint": "http://backend:abc/""#);
+    assert!(port.contains("events[0].webhook.endpoint (line 2): expected a URL"), "{port}");
+    let tls = mistake("", r#""endpoint": "http://localhost", "tls": {"enabled": true}"#);
+    assert!(tls.contains("events[0].webhook.tls.enabled (line 2): needs an endpoint"), "{tls}");
+    let queue = mistake(r#", "queue_max_size": 65536"#, r#""endpoint": "https://backend""#);
+    assert!(
+        queue.contains("events[0].queue_max_size (line 1): must be at least 512000"),
+        "{queue}"
+    );
+}
+
+#[test]
+fn sinks_that_are_off_or_readable_by_others_cause_a_warning() {
+    let warned = |text: &str| {
+        let (_, warnings) = load_text(".json", text).unwrap_or_else(|error| panic!("{error}"));
+        let mut kinds = warnings.into_iter().filter(|warning| warning.key.starts_with("events"));
+        let first = kinds.next().map(|warning| (warning.kind, warning.key));
+        assert_eq!(kinds.next(), None);
+        first
+    };
+    let key = "events[0].webhook.endpoint".to_owned();
+    let plain = with_sink("", r#""endpoint": "http://backend/events""#);
+    assert_eq!(warned(&plain), Some((WarningKind::Exposed, key.clone())));
+    let off = plain
+        .replace(r#""enabled": true,"#, "")
+        .replace(r#""enabled": true"#, r#""type": "webhook""#);
+    assert_eq!(warned(&off), Some((WarningKind::Contradiction, key)));
+    assert_eq!(warned(&plain.replace("true", "false")), None);
+    for address in ["http://localhost:3000", "http://[::1]/", "https://backend"] {
+        assert_eq!(warned(&with_sink("", &format!(r#""endpoint": "{address}""#))), None);
+    }
 }
