@@ -162,7 +162,7 @@ mod tests {
             ("ws://h:1/connection/websocket", "did you mean http://h:1/api?"),
             ("wss://h", "did you mean https://h/api?"),
             ("ftp://h", "begins with http://"),
-            ("http://", "no host"),
+            ("http://", "missing host"),
         ] {
             let error = api_url(given).unwrap_err();
             assert!(error.is::<Misuse>() && error.to_string().contains(wanted), "{error}");
