@@ -89,7 +89,7 @@ fn a_client_that_knows_nothing_beforehand_calls_it() {
     // A hangup reads the key again.
     std::fs::write(&file, text.replace("first-key", "second-key")).unwrap();
     server.signal("-HUP");
-    server.says("read again");
+    server.says("reloaded");
     let (is_good, said) = call(&url, "first-key", &publish, message);
     assert!(!is_good && said.contains("unauthenticated"), "{said}");
     let (is_good, said) = call(&url, "second-key", &publish, message);
