@@ -47,6 +47,29 @@ pub enum ConsumerSource {
     JetStream(Box<NatsConsumerSettings>),
 }
 
+/// Checks a name that stands in logs and metrics; `names` are those before it.
+pub(super) fn check_task_name<'s>(
+    name: &'s Setting<String>,
+    plural: &str,
+    names: &mut BTreeSet<&'s str>,
+    mistakes: &mut KeyedMistakes,
+) {
+    let is_name = name.len() >= 2 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !is_name {
+        let text = match name.as_str() {
+            "" => "is required: it stands in logs and metrics".to_owned(),
+            name => format!(
+                "expected at least two letters, digits or underscores, not {}",
+                shown(&name.into())
+            ),
+        };
+        mistakes.push(name.fault(text));
+    } else if !names.insert(name.as_str()) {
+        let text = format!("{:?} is used twice: rename one of the {plural}", **name);
+        mistakes.push(name.fault(text));
+    }
+}
+
 /// Resolves all consumers; those that are not enabled are left out.
 pub(super) fn resolve_consumers(
     sections: &[ConsumerSection],
@@ -55,22 +78,7 @@ pub(super) fn resolve_consumers(
     let mut names = BTreeSet::new();
     let mut consumers = Vec::new();
     for section in sections {
-        let name = &section.name;
-        let is_name =
-            name.len() >= 2 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !is_name {
-            let text = match name.as_str() {
-                "" => "is required: it stands in logs and metrics".to_owned(),
-                name => format!(
-                    "expected at least two letters, digits or underscores, not {}",
-                    shown(&name.into())
-                ),
-            };
-            mistakes.push(name.fault(text));
-        } else if !names.insert(name.as_str()) {
-            let text = format!("{:?} is used twice: rename one of the consumers", **name);
-            mistakes.push(name.fault(text));
-        }
+        check_task_name(&section.name, "consumers", &mut names, mistakes);
         if !*section.enabled {
             continue;
         }
@@ -106,7 +114,7 @@ pub(super) fn resolve_consumers(
                 continue;
             }
         };
-        consumers.push(ConsumerConfig { name: name.to_string(), source });
+        consumers.push(ConsumerConfig { name: section.name.to_string(), source });
     }
     consumers
 }

@@ -12,6 +12,7 @@ use engine::rules::ReportedEvents;
 use proxy::BackendAddress;
 
 use super::coerce::shown;
+use super::consumers::check_task_name;
 use super::kind::Secret;
 use super::mistakes::KeyedMistakes;
 use super::options::events::{EventSinkSection, EventSinkType, WebhookSection};
@@ -48,22 +49,7 @@ pub(super) fn resolve_events(
     let mut names = BTreeSet::new();
     let mut sinks = Vec::new();
     for section in sections {
-        let name = &section.name;
-        let is_name =
-            name.len() >= 2 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !is_name {
-            let text = match name.as_str() {
-                "" => "is required: it stands in logs and metrics".to_owned(),
-                name => format!(
-                    "expected at least two letters, digits or underscores, not {}",
-                    shown(&name.into())
-                ),
-            };
-            mistakes.push(name.fault(text));
-        } else if !names.insert(name.as_str()) {
-            let text = format!("{:?} is used twice: rename one of the sinks", **name);
-            mistakes.push(name.fault(text));
-        }
+        check_task_name(&section.name, "sinks", &mut names, mistakes);
         if *section.enabled {
             sinks.extend(resolve_sink(section, mistakes));
         }
